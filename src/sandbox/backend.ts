@@ -1,0 +1,137 @@
+import type { Duplex } from "node:stream";
+
+/**
+ * The port to whatever isolates: it creates, starts, limits, watches and removes sandboxes and hands over one byte stream
+ * to the guest inside. It knows nothing of MCP, events or the store. Every method rejects with a SandboxError
+ * (BACKEND_UNAVAILABLE when the engine cannot be reached: then nothing is known about any sandbox).
+ */
+export interface SandboxBackend extends AsyncDisposable {
+  /** Short name shown in results: `docker`, `memory`. */
+  readonly name: string;
+
+  /** Who the engine is and what it has. Cheap after the first call. */
+  engine(signal?: AbortSignal): Promise<EngineInfo>;
+
+  /**
+   * Finds the image on the engine or pulls it. IMAGE_NOT_FOUND, IMAGE_PULL_FAILED.
+   * @param reference as asked for; normalised by the backend
+   */
+  resolveImage(reference: string, options?: ResolveImageOptions): Promise<ImageInfo>;
+
+  /** Creates and starts. Rejects without leaving anything behind, as far as the engine still answers. */
+  create(spec: BackendSpec, signal?: AbortSignal): Promise<void>;
+
+  /** Opens a stream to the guest. GUEST_UNAVAILABLE when the sandbox runs but its guest does not answer. */
+  connect(sandboxId: string, signal?: AbortSignal): Promise<Duplex>;
+
+  /** What the engine knows of one sandbox of this install; undefined when it has none of that id. */
+  status(sandboxId: string, signal?: AbortSignal): Promise<BackendStatus | undefined>;
+
+  /** All sandboxes of this install on this engine, shells and never-started ones included. */
+  list(signal?: AbortSignal): Promise<BackendStatus[]>;
+
+  /** Changes limits of a running sandbox. */
+  update(sandboxId: string, limits: BackendLimits, signal?: AbortSignal): Promise<void>;
+
+  /** Kills the sandbox and leaves its shell. Idempotent. */
+  kill(sandboxId: string, signal?: AbortSignal): Promise<void>;
+
+  /** Removes the sandbox or its shell, running or not. Idempotent. */
+  remove(sandboxId: string, signal?: AbortSignal): Promise<void>;
+
+  /** The last lines of the guest's flight recorder, oldest first, bounded; readable until the shell is removed. */
+  lastWords(sandboxId: string, signal?: AbortSignal): Promise<string[]>;
+
+  /**
+   * Engine facts about sandboxes of this install until the signal aborts; reconnects by itself for ever and then yields
+   * `reconnected`, after which the consumer compares with {@link list}, since facts may be missing.
+   */
+  watch(signal: AbortSignal): AsyncIterable<EngineFact>;
+}
+
+export interface EngineInfo {
+  /** Stable identity of the engine; a store's records belong to one engine. */
+  engine_id: string;
+  /** Human words: `Docker 20.10.24 at unix:///var/run/docker.sock`. */
+  description: string;
+  version: string;
+  /** Runtimes by name, the default first. */
+  runtimes: string[];
+  cpus: number;
+  memory_bytes: number;
+}
+
+export interface ResolveImageOptions {
+  signal?: AbortSignal;
+  /** Called with one readable line of progress, at most a few times a second. */
+  onProgress?: (message: string) => void;
+}
+
+export interface ImageInfo {
+  /** Normalised reference: `docker.io/library/alpine:latest`. */
+  image: string;
+  /** `sha256:…` of the registry manifest, when the image came from one. */
+  image_digest?: string;
+  /** What the engine runs: content id of the image. */
+  image_id: string;
+}
+
+export type Profile = "strict" | "dev";
+
+export interface Resources {
+  cpus: number;
+  memory_mb: number;
+  pids: number;
+  workspace_mb: number;
+}
+
+export interface BackendSpec {
+  sandbox_id: string;
+  /** Content id to run, from {@link ImageInfo}. */
+  image_id: string;
+  profile: Profile;
+  /** Name of a runtime of the engine; undefined means its default. */
+  runtime?: string;
+  resources: Resources;
+  network: "none";
+  /** Uid and gid of commands, of this sandbox alone. 20000–59999 */
+  uid: number;
+  /** How long the guest lives until a server first extends its lease. */
+  boot_lease_ms: number;
+  /** Hash of the spec, kept as a label for the pool and for people. */
+  spec_hash: string;
+}
+
+export interface BackendLimits {
+  cpus?: number;
+  /** Total ceiling is computed from this and the workspace's size. */
+  memory_mb?: number;
+  pids?: number;
+  /** Needed with memory_mb: part of the sum. */
+  workspace_mb: number;
+}
+
+export interface BackendStatus {
+  sandbox_id: string;
+  /** `created`: never started. `exited`: an empty shell. */
+  state: "created" | "running" | "exited";
+  exit_code?: number;
+  oom_killed: boolean;
+  created_at?: string;
+  finished_at?: string;
+}
+
+export type EngineFact =
+  | { kind: "started"; sandbox_id: string }
+  | { kind: "died"; sandbox_id: string; exit_code: number | null }
+  | { kind: "oom"; sandbox_id: string }
+  | { kind: "removed"; sandbox_id: string }
+  | { kind: "reconnected" };
+
+/** What a sandbox needs beyond what its agent asked for, MiB: /tmp, /dev/shm, and guest, bridges and spools. */
+export const overheadMb = { tmp: 128, shm: 64, reserve: 96 } as const;
+
+/** The engine's memory limit for a sandbox in MiB: tmpfs and shm count as memory, so all of it is summed. */
+export function memoryBudgetMb(resources: Pick<Resources, "memory_mb" | "workspace_mb">): number {
+  return resources.memory_mb + resources.workspace_mb + overheadMb.tmp + overheadMb.shm + overheadMb.reserve;
+}

@@ -1,0 +1,110 @@
+import type { z } from "zod";
+import type * as schemas from "./schemas.ts";
+
+/** What the guest says, parsed; guest/API.md is the source. All of it is untrusted data of bounded size. */
+export type GuestHealth = z.infer<typeof schemas.health>;
+export type GuestLease = z.infer<typeof schemas.lease>;
+export type GuestExec = z.infer<typeof schemas.exec>;
+export type GuestFact = z.infer<typeof schemas.fact>;
+export type GuestFacts = z.infer<typeof schemas.facts>;
+export type GuestStat = z.infer<typeof schemas.stat>;
+export type GuestStats = z.infer<typeof schemas.stats>;
+
+export interface ExecStart {
+  argv?: string[];
+  command?: string;
+  cwd?: string;
+  env?: Record<string, string>;
+  stdin?: string;
+  keep_stdin?: boolean;
+  tty?: { rows: number; cols: number };
+  merge_stderr?: boolean;
+  timeout_ms?: number;
+  /** Echoed in facts. */
+  meta?: unknown;
+}
+
+export interface ExecView {
+  wait_ms?: number;
+  until?: "exit" | "output";
+  stdout_offset?: number;
+  stderr_offset?: number;
+  max_bytes?: number;
+  facts_after?: number;
+}
+
+export interface ExecSnapshot {
+  exec: GuestExec;
+  segments: { stream: "stdout" | "stderr"; from: number; bytes: Buffer }[];
+  facts?: GuestFacts;
+}
+
+export interface FileReadRequest {
+  path: string;
+  offset?: number;
+  line_start?: number;
+  line_end?: number;
+  max_bytes: number;
+}
+
+export interface FileReadAnswer {
+  file: GuestStat;
+  bytes: Buffer;
+  offset: number;
+  line_start?: number;
+  line_end?: number;
+  total_lines?: number;
+  next_line?: number;
+  next_offset?: number;
+  omitted: boolean;
+  cut_lines: number;
+}
+
+export interface FileToWrite {
+  path: string;
+  bytes: Buffer;
+  mode?: string;
+  if_match?: string;
+}
+
+/**
+ * A session with the guest of one sandbox over one stream. Every call takes a signal; aborting ends the wait, never the work.
+ * Rejects with a SandboxError: the guest's own codes where it answered, GUEST_UNAVAILABLE when the stream broke or the answer
+ * makes no sense, TIMEOUT when it did not answer in time.
+ */
+export interface Guest extends AsyncDisposable {
+  /** Resolves when the stream has ended for whatever reason: the fastest sign of death. */
+  readonly closed: Promise<void>;
+  readonly isClosed: boolean;
+  health(signal?: AbortSignal): Promise<GuestHealth>;
+  setLease(lease: { ttl_ms?: number; idle_ms?: number }, signal?: AbortSignal): Promise<GuestLease>;
+  patchEnv(change: { set: Record<string, string>; unset: string[] }, signal?: AbortSignal): Promise<string[]>;
+  programs(signal?: AbortSignal): Promise<Record<string, string>>;
+  /** Starts (idempotent on the id) and waits as the view says. */
+  startExec(execId: string, start: ExecStart, view: ExecView, signal?: AbortSignal): Promise<ExecSnapshot>;
+  viewExec(execId: string, view: ExecView, signal?: AbortSignal): Promise<ExecSnapshot>;
+  killExec(
+    execId: string,
+    kill: { signal?: string; grace_ms?: number; by?: "kill" | "cancel" },
+    signal?: AbortSignal,
+  ): Promise<GuestExec>;
+  writeStdin(execId: string, bytes: Buffer, eof: boolean, signal?: AbortSignal): Promise<number>;
+  resize(execId: string, size: { rows: number; cols: number }, signal?: AbortSignal): Promise<void>;
+  listExecs(signal?: AbortSignal): Promise<GuestExec[]>;
+  facts(after: number, waitMs: number, signal?: AbortSignal): Promise<GuestFacts>;
+  readFile(request: FileReadRequest, signal?: AbortSignal): Promise<FileReadAnswer>;
+  writeFiles(
+    files: FileToWrite[],
+    signal?: AbortSignal,
+  ): Promise<{ path: string; size_bytes: number; etag: string; created: boolean }[]>;
+  listFiles(
+    request: { path: string; depth: number; glob?: string; limit: number; cursor?: string },
+    signal?: AbortSignal,
+  ): Promise<{ entries: GuestStat[]; next_cursor?: string }>;
+  stat(path: string, signal?: AbortSignal): Promise<GuestStat>;
+  stats(signal?: AbortSignal): Promise<GuestStats>;
+  setLimits(limits: { pids: number }, signal?: AbortSignal): Promise<void>;
+  pause(signal?: AbortSignal): Promise<void>;
+  resume(signal?: AbortSignal): Promise<void>;
+  shutdown(reason: string, signal?: AbortSignal): Promise<void>;
+}

@@ -1,0 +1,22 @@
+import { randomBytes } from "node:crypto";
+
+const alphabet = "0123456789abcdefghjkmnpqrstvwxyz";
+
+/** 16 characters of Crockford base32: 80 random bits, safe in subjects, container names and URLs. */
+function token(): string {
+  return Array.from(randomBytes(16), (byte) => alphabet[byte & 31]).join("");
+}
+
+export const newSandboxId = (): string => `sb_${token()}`;
+export const newExecId = (): string => `ex_${token()}`;
+export const isSandboxId = (text: string): boolean => /^sb_[0-9a-z]{16}$/.test(text);
+
+/** UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, the rest random. */
+export function uuidv7(now = Date.now()): string {
+  const bytes = randomBytes(16);
+  bytes.writeUIntBE(now, 0, 6);
+  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x70;
+  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+  const hex = bytes.toString("hex");
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+}

@@ -1,0 +1,174 @@
+import type { Profile, Resources } from "../backend.ts";
+import type { EndReason, ExecStatus, EndedBy, JournalEntry, SandboxEvent, SandboxState } from "../events.ts";
+
+/** One sandbox as the store keeps it; live ones until they end, ended ones for 7 days. Values of its env are never in here. */
+export interface SandboxRecord {
+  sandbox_id: string;
+  name?: string;
+  tenant: string;
+  engine_id: string;
+  state: SandboxState;
+  backend: string;
+  runtime: string;
+  /** Normalised reference. */
+  image: string;
+  image_id?: string;
+  image_digest?: string;
+  profile: Profile;
+  resources: Resources;
+  network: { mode: "none" };
+  ttl_s: number;
+  idle_s: number;
+  uid: number;
+  spec_hash: string;
+  /** From the agent, for idempotent creates. */
+  request_id?: string;
+  /** Hash over everything that was asked for with request_id. */
+  request_hash?: string;
+  labels: Record<string, string>;
+  env_keys: string[];
+  origin: { client: string; folder: string };
+  warm: boolean;
+  /** Server process (process table) that is creating it; meaningful while `creating`. */
+  creator: string;
+  created_at: string;
+  ready_at?: string;
+  last_used_at: string;
+  last_command?: string;
+  /** Wall-clock estimate of the guest's ttl, for lists; the guest has the truth. */
+  expires_at?: string;
+  shell?: string;
+  programs?: Record<string, string>;
+  guest_version?: string;
+  /** Highest fact of the guest that was ingested. 0: none. */
+  fact_cursor: number;
+  /** Last sequence given to an event of this sandbox. 0: none. */
+  sequence: number;
+  execs_total: number;
+  /** Someone asked for its end; a death after this is expected. */
+  ending?: { reason: EndReason; at: string; request_id?: string };
+  ended?: {
+    at: string;
+    reason: EndReason | "failed";
+    message?: string;
+    exit_code?: number | null;
+    oom_killed: boolean;
+    cpu_ms?: number | null;
+    peak_memory_bytes?: number | null;
+  };
+}
+
+/** One exec whose start was told; `completed` makes its end count once. */
+export interface ExecRecord {
+  exec_id: string;
+  sandbox_id: string;
+  /** Redacted, ≤ 256 characters. */
+  command: string;
+  cwd: string;
+  tty: boolean;
+  started_at: string;
+  /** Event id of exec.started: `cause` of what follows from it. */
+  started_event: string;
+  completed?: {
+    status: Exclude<ExecStatus, "running">;
+    exit_code: number | null;
+    signal?: string;
+    ended_by: EndedBy;
+    oom_kills: number;
+    duration_ms: number | null;
+    stdout_bytes: number | null;
+    stderr_bytes: number | null;
+    at: string;
+  };
+}
+
+/** A live or dead server process of this install. */
+export interface ProcessRecord {
+  process_id: string;
+  pid: number;
+  /** Start time in clock ticks since boot, from /proc/<pid>/stat; tells a reused pid. */
+  start_time: string;
+  boot_id: string;
+  started_at: string;
+}
+
+/** The store inside one write transaction. What is read sees what was written before in the same transaction. */
+export interface Tx {
+  sandbox(sandboxId: string): SandboxRecord | undefined;
+  /** Live sandbox that holds this name in the tenant. */
+  sandboxByName(tenant: string, name: string): SandboxRecord | undefined;
+  sandboxByRequest(tenant: string, requestId: string): SandboxRecord | undefined;
+  /** Live (creating, running, paused) sandboxes of the whole install. */
+  liveSandboxes(): SandboxRecord[];
+  /** Keeps the indexes (name, request, live) in step. Throws when a live sandbox of the tenant has the name already. */
+  putSandbox(record: SandboxRecord): void;
+  exec(sandboxId: string, execId: string): ExecRecord | undefined;
+  /** Execs of a sandbox without `completed`. */
+  openExecs(sandboxId: string): ExecRecord[];
+  putExec(record: ExecRecord): void;
+  /**
+   * Numbers the fact, completes its common data from the record as it stands in this transaction, and journals it.
+   * Emit after putSandbox: `state` and `labels` in the event are those after it.
+   */
+  emit(sandboxId: string, event: SandboxEvent): JournalEntry;
+}
+
+/** State and journal of one install on this host, shared by its server processes. */
+export interface Store extends AsyncDisposable {
+  readonly installId: string;
+  readonly processId: string;
+
+  /**
+   * One write transaction; `plan` is synchronous, sees a consistent store and either all it wrote commits or, when it throws,
+   * nothing. Resolves once committed (visible to every process; survives SIGKILL of any).
+   */
+  write<T>(plan: (tx: Tx) => T): Promise<T>;
+  /** Resolves once everything committed so far survives a power cut. */
+  flushed(): Promise<void>;
+
+  sandbox(sandboxId: string): SandboxRecord | undefined;
+  sandboxByName(tenant: string, name: string): SandboxRecord | undefined;
+  liveSandboxes(): SandboxRecord[];
+  /** Newest first; ended ones as well when asked. */
+  sandboxes(options: { tenant: string; includeEnded: boolean; beforeKey?: string }): Iterable<SandboxRecord>;
+  exec(sandboxId: string, execId: string): ExecRecord | undefined;
+  /** Newest first. */
+  execs(sandboxId: string, limit: number): ExecRecord[];
+  openExecs(sandboxId: string): ExecRecord[];
+
+  journal: Journal;
+  processes: ProcessTable;
+  roles: Roles;
+  /** Removes ended sandboxes, their execs and dead processes older than `ended_days`, and keeps the journal in its bounds. */
+  prune(): Promise<void>;
+}
+
+export interface Journal {
+  /** Cursor of the newest entry; 0 when empty. */
+  newest(): number;
+  /** Cursor of the oldest entry kept; newest()+1 when empty. */
+  oldest(): number;
+  /** Entries after a cursor, oldest first, of one sandbox or of all. */
+  after(cursor: number, options: { limit: number; sandboxId?: string }): JournalEntry[];
+  /** The newest `limit` entries, oldest first. */
+  latest(options: { limit: number; sandboxId?: string }): JournalEntry[];
+  /** Called soon (≈1 ms) after any process of the install commits journal entries. Returns the unsubscriber. */
+  onAppend(listener: () => void): () => void;
+  /** Position of a relay, by NATS target: all entries up to it are acknowledged. 0 at first. */
+  relayCursor(target: string): { cursor: number; at?: string };
+  setRelayCursor(target: string, cursor: number): Promise<void>;
+}
+
+export interface ProcessTable {
+  /** Whether that process runs now, on this boot (pid and start time agree). */
+  alive(processId: string): boolean;
+  list(): ProcessRecord[];
+}
+
+/** Elected roles: at most one live process holds each. Taken over at once from a dead holder, after `staleMs` from a silent one. */
+export interface Roles {
+  /** Tries to take or renew the role. True while this process holds it. */
+  hold(role: string, staleMs: number): Promise<boolean>;
+  release(role: string): Promise<void>;
+  holder(role: string): ProcessRecord | undefined;
+}
