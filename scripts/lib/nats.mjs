@@ -1,0 +1,118 @@
+import { spawn } from "node:child_process";
+import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { ensureProgram } from "./apt.mjs";
+import { onExit } from "./cleanup.mjs";
+import { SetupError } from "./errors.mjs";
+import { endProcess, send } from "./processes.mjs";
+import { tail } from "./run.mjs";
+
+const READY_LIMIT_MS = 15_000;
+const STOP_LIMIT_MS = 5_000;
+
+/**
+ * @typedef {object} NatsOptions
+ * @property {boolean} [jetstream] default true
+ * @property {string} [storeDir] where JetStream keeps its files; stays there after `stop`. Default: a temporary folder that goes with the server.
+ * @property {number} [port] default: one the server finds free. A server started again on its old port and store goes on where it was.
+ * @property {string} [config] further configuration in the server's own syntax (users, TLS, limits, …)
+ * @property {boolean} [detached] outlives this process. Default false.
+ */
+
+/**
+ * @typedef {object} NatsServer
+ * @property {string} url
+ * @property {number} port
+ * @property {number} pid for signals: SIGKILL it, SIGSTOP it, start another on the same port and store
+ * @property {string} storeDir
+ * @property {() => string} log
+ * @property {() => Promise<void>} stop idempotent; also ends a stopped or dead server
+ */
+
+/**
+ * Starts a private nats-server on loopback and returns when it takes connections.
+ *
+ * @param {NatsOptions} [options]
+ * @returns {Promise<NatsServer & AsyncDisposable>}
+ */
+export async function startNats({ jetstream = true, storeDir, port, config = "", detached = false } = {}) {
+  const program = await ensureNatsServer();
+  const home = mkdtempSync(join(tmpdir(), "chorus-nats-"));
+  const store = storeDir ?? join(home, "store");
+  mkdirSync(store, { recursive: true });
+  const logFile = join(home, "nats.log");
+  const configFile = join(home, "nats.conf");
+  writeFileSync(configFile, configuration({ jetstream, store, port, home, config }));
+
+  const log = openSync(logFile, "a");
+  // A group of its own, so that Ctrl-C reaches this process first and the server ends in order.
+  const server = spawn(program, ["-c", configFile], { detached: true, stdio: ["ignore", log, log] });
+  closeSync(log);
+  let ended = false;
+  const exited = new Promise((resolve) => server.once("exit", resolve).once("error", resolve)).then(() => {
+    ended = true;
+  });
+  if (detached) server.unref();
+
+  const read = () => readFileSync(logFile, "utf8");
+  const stop = async () => {
+    if (!ended && server.pid !== undefined) {
+      send(server.pid, "SIGCONT");
+      await endProcess(server.pid, { graceMs: STOP_LIMIT_MS });
+    }
+    rmSync(home, { recursive: true, force: true });
+  };
+  if (!detached) onExit("nats-server", stop);
+
+  const url = await readyUrl({ home, hasEnded: () => ended }).catch(async (error) => {
+    const said = tail(read());
+    await stop();
+    throw new SetupError(`nats-server ${error.message}; its log ends with\n${said}`);
+  });
+  void exited;
+  return {
+    url,
+    port: Number(new URL(url).port),
+    pid: server.pid ?? 0,
+    storeDir: store,
+    log: read,
+    stop,
+    [Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")]: stop,
+  };
+}
+
+/** The path of a nats-server, installed where that is possible. */
+export function ensureNatsServer() {
+  return ensureProgram("nats-server", ["nats-server"]);
+}
+
+/** @param {{ jetstream: boolean, store: string, port: number | undefined, home: string, config: string }} options */
+function configuration({ jetstream, store, port, home, config }) {
+  return [
+    `listen: "127.0.0.1:${port ?? -1}"`,
+    `ports_file_dir: ${JSON.stringify(home)}`,
+    ...(jetstream ? [`jetstream { store_dir: ${JSON.stringify(store)} }`] : []),
+    config,
+    "",
+  ].join("\n");
+}
+
+/**
+ * The server tells where it listens in a file of its own, written once it does.
+ *
+ * @param {{ home: string, hasEnded: () => boolean }} options
+ * @returns {Promise<string>}
+ */
+async function readyUrl({ home, hasEnded }) {
+  const deadline = performance.now() + READY_LIMIT_MS;
+  for (;;) {
+    const file = readdirSync(home).find((name) => name.endsWith(".ports"));
+    const url = file && /"((?:nats|tls):\/\/[^"]+)"/.exec(readFileSync(join(home, file), "utf8"))?.[1];
+    if (url) return url;
+    if (hasEnded()) throw new Error("ended while starting");
+    if (performance.now() > deadline) throw new Error(`was not ready within ${READY_LIMIT_MS / 1_000} s`);
+    await sleep(10);
+  }
+}
