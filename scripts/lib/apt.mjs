@@ -1,3 +1,4 @@
+// @ts-check
 import { accessSync, constants, existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { SetupError } from "./errors.mjs";
@@ -21,7 +22,8 @@ export function canInstall() {
  * @returns {string | undefined} its path; the folders of administrators' programs count too, as a user's PATH lacks them
  */
 export function findProgram(program) {
-  for (const folder of [...(process.env.PATH ?? "").split(delimiter), ...ADMIN_FOLDERS]) {
+  const { PATH = "" } = process.env;
+  for (const folder of [...PATH.split(delimiter), ...ADMIN_FOLDERS]) {
     const path = join(folder, program);
     try {
       accessSync(path, constants.X_OK);
@@ -64,9 +66,12 @@ async function aptInstall(packages, program) {
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   if (!updated) await run("apt-get", [...options, "update"], { timeoutMs: UPDATE_LIMIT_MS, env });
   updated = true;
+  // Heals an installation that was killed half way; does nothing otherwise.
+  await run("dpkg", ["--configure", "-a"], { timeoutMs: INSTALL_LIMIT_MS, env, finish: true, check: false });
   await run("apt-get", [...options, "install", "-y", "--no-install-recommends", ...packages], {
     timeoutMs: INSTALL_LIMIT_MS,
     // Asks the packages not to start services of their own: an engine and a NATS server for the whole machine.
     env: { ...env, RUNLEVEL: "1" },
+    finish: true,
   });
 }

@@ -1,3 +1,4 @@
+// @ts-check
 import { createReadStream, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { canInstall, ensureProgram } from "./apt.mjs";
@@ -119,7 +120,8 @@ async function bootstrap({ archive, work, npm, recipeDir, packages }) {
  */
 async function aptSources() {
   const format = "$(ORIGIN)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(CODENAME)";
-  const list = () => run("apt-get", ["indextargets", "--format", format, "Created-By: Packages"], { timeoutMs: 30_000 });
+  const list = () =>
+    run("apt-get", ["indextargets", "--format", format, "Created-By: Packages"], { timeoutMs: 30_000 });
   let { stdout } = await list();
   if (!stdout.includes("Debian|")) {
     await run("apt-get", ["update"], { timeoutMs: 3 * 60_000 });
@@ -139,7 +141,10 @@ async function aptOptions() {
   const { stdout } = await run("apt-config", ["dump"], { timeoutMs: 10_000 });
   const network = /^(Acquire::(https?|ftp|Check|Allow|Retries|Force|Queue)[^ ]*|Acquire::Languages(::)?) ".+";$/;
   return [
-    ...stdout.split("\n").filter((line) => network.test(line)).map((line) => line.replace(/;$/, "")),
+    ...stdout
+      .split("\n")
+      .filter((line) => network.test(line))
+      .map((line) => line.replace(/;$/, "")),
     'Dir::Etc::netrc "/etc/apt/auth.conf"',
     'Dir::Etc::netrcparts "/etc/apt/auth.conf.d"',
   ];

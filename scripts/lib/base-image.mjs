@@ -1,3 +1,4 @@
+// @ts-check
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -19,8 +20,7 @@ const PULL_LIMIT_MS = 3 * 60_000;
 const BUILD_LIMIT_MS = 20 * 60_000;
 
 /**
- * Makes the default image unless the engine has the one of this recipe. What `latest` names is left as it is as long
- * as the recipe's own tag is there, so that an operator may point it elsewhere.
+ * Makes the default image unless the engine has the one of this recipe; `latest` is then that one.
  *
  * @param {EngineApi} api
  * @returns {Promise<{ image: string, how: "present" | "built" | "offline" }>}
@@ -30,7 +30,7 @@ export async function ensureBaseImage(api) {
   const image = `${BASE_IMAGE}:${recipeHash(files)}`;
   const tagged = async () => {
     if (!(await api.image(image))) return false;
-    if (!(await api.image(`${BASE_IMAGE}:latest`))) await api.tag(image, `${BASE_IMAGE}:latest`);
+    await api.tag(image, `${BASE_IMAGE}:latest`);
     return true;
   };
   if (await tagged()) return { image, how: "present" };
@@ -56,10 +56,13 @@ async function make(api, image, files) {
   } catch (error) {
     const obstacle = await offlineObstacle(api);
     if (obstacle) {
-      throw new SetupError(`${image} can be made neither from a registry nor without one.\n${explain(error)}\n${obstacle}`, {
-        next: "let the engine reach a registry, or load the image from a machine that has it (docker save | docker load)",
-        cause: error,
-      });
+      throw new SetupError(
+        `${image} can be made neither from a registry nor without one.\n${explain(error)}\n${obstacle}`,
+        {
+          next: "let the engine reach a registry, or load the image from a machine that has it (docker save | docker load)",
+          cause: error,
+        },
+      );
     }
     note(`no registry in reach: making ${BASE_IMAGE} from Debian packages (about a minute, once)`);
     await makeOffline(api, image, { recipeDir: RECIPE_DIR, files, changes: declarations(dockerfile) });
@@ -95,7 +98,11 @@ function declarations(dockerfile) {
 }
 
 function recipeFiles() {
-  return new Map(readdirSync(RECIPE_DIR).sort().map((name) => [name, readFileSync(join(RECIPE_DIR, name))]));
+  return new Map(
+    readdirSync(RECIPE_DIR)
+      .sort()
+      .map((name) => [name, readFileSync(join(RECIPE_DIR, name))]),
+  );
 }
 
 /** @param {Map<string, Buffer>} files */

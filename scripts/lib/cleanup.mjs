@@ -1,3 +1,4 @@
+// @ts-check
 import { constants } from "node:os";
 import { say } from "./log.mjs";
 import { killRunning } from "./run.mjs";
@@ -9,12 +10,16 @@ const LIMIT_MS = 30_000;
 const pending = [];
 /** @type {Promise<void> | undefined} */
 let running;
+let isLeaving = false;
 
 /**
+ * To be called before the thing is started, so that no moment is left in which it could outlive this process.
+ *
  * @param {string} name
  * @param {() => Promise<void> | void} undo
  */
 export function onExit(name, undo) {
+  if (isLeaving) throw new Error(`${name} is not started: this process is on its way out`);
   pending.push({ name, undo });
 }
 
@@ -33,6 +38,7 @@ export function cleanUpOnSignals() {
     process.on(signal, () => {
       if (seen) process.exit(128 + constants.signals[signal]);
       seen = true;
+      isLeaving = true;
       say(`\n${signal}: cleaning up (once more to leave at once)`);
       killRunning();
       cleanUp().finally(() => process.exit(128 + constants.signals[signal]));

@@ -1,3 +1,4 @@
+// @ts-check
 import { createHash } from "node:crypto";
 import { lstatSync, mkdirSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
@@ -12,9 +13,8 @@ const LONGEST_RUN_DIR = 60;
  * it; everything in it may be deleted while nothing runs.
  */
 export function devDir() {
-  const root = resolve(
-    process.env.CHORUS_DEV_DIR || join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "chorus-sandbox"),
-  );
+  const { CHORUS_DEV_DIR, XDG_CACHE_HOME } = process.env;
+  const root = resolve(CHORUS_DEV_DIR || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "chorus-sandbox"));
   mkdirSync(root, { recursive: true, mode: 0o700 });
   return root;
 }
@@ -34,7 +34,9 @@ export function runDir(root) {
   const stat = lstatSync(path);
   // In a shared /tmp somebody else may have put the name there first.
   if (!stat.isDirectory() || (process.getuid && stat.uid !== process.getuid())) {
-    throw new SetupError(`${path} does not belong to this user`, { next: "set CHORUS_DEV_DIR to a folder of your own" });
+    throw new SetupError(`${path} does not belong to this user`, {
+      next: "set CHORUS_DEV_DIR to a folder of your own",
+    });
   }
   return path;
 }

@@ -1,3 +1,4 @@
+// @ts-check
 import { readFileSync } from "node:fs";
 import http from "node:http";
 import https from "node:https";
@@ -119,15 +120,16 @@ function targetOf(host) {
       next: "set DOCKER_HOST to unix://PATH or tcp://HOST:PORT (an ssh engine: forward its socket with ssh -L)",
     });
   }
-  const secure = url.protocol === "https:" || Boolean(process.env.DOCKER_TLS_VERIFY);
+  const { DOCKER_TLS_VERIFY } = process.env;
+  const secure = url.protocol === "https:" || Boolean(DOCKER_TLS_VERIFY);
   const address = { hostname: url.hostname, port: url.port || (secure ? 2376 : 2375) };
   return secure ? { client: https, options: { ...address, ...certificates() } } : { client: http, options: address };
 }
 
 function certificates() {
-  const folder = process.env.DOCKER_CERT_PATH;
-  if (!folder) return {};
-  const read = (/** @type {string} */ name) => readFileSync(join(folder, name));
+  const { DOCKER_CERT_PATH } = process.env;
+  if (!DOCKER_CERT_PATH) return {};
+  const read = (/** @type {string} */ name) => readFileSync(join(DOCKER_CERT_PATH, name));
   return { ca: read("ca.pem"), cert: read("cert.pem"), key: read("key.pem") };
 }
 

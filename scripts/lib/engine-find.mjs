@@ -1,3 +1,4 @@
+// @ts-check
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
@@ -12,11 +13,11 @@ import { SetupError } from "./errors.mjs";
  * @returns {Promise<EngineApi | undefined>}
  */
 export async function findRunningEngine() {
-  const chosen = process.env.DOCKER_HOST;
-  if (chosen) {
-    const api = new EngineApi(chosen);
+  const { DOCKER_HOST } = process.env;
+  if (DOCKER_HOST) {
+    const api = new EngineApi(DOCKER_HOST);
     if (await api.ping()) return api;
-    throw new SetupError(`no engine answers at DOCKER_HOST=${chosen}`, { next: "start it, or unset DOCKER_HOST" });
+    throw new SetupError(`no engine answers at DOCKER_HOST=${DOCKER_HOST}`, { next: "start it, or unset DOCKER_HOST" });
   }
   for (const host of [contextHost(), ...knownSockets()]) {
     const api = host && reachable(host) ? new EngineApi(host) : undefined;
@@ -33,7 +34,7 @@ function reachable(host) {
 
 function knownSockets() {
   const home = homedir();
-  const runtime = process.env.XDG_RUNTIME_DIR ?? `/run/user/${process.getuid?.() ?? 0}`;
+  const { XDG_RUNTIME_DIR: runtime = `/run/user/${process.getuid?.() ?? 0}` } = process.env;
   return [
     "/var/run/docker.sock",
     join(runtime, "docker.sock"),
@@ -47,8 +48,8 @@ function knownSockets() {
 
 /** @returns {string | undefined} */
 function contextHost() {
-  const folder = process.env.DOCKER_CONFIG ?? join(homedir(), ".docker");
-  const name = process.env.DOCKER_CONTEXT ?? readJson(join(folder, "config.json"))?.currentContext;
+  const { DOCKER_CONFIG: folder = join(homedir(), ".docker"), DOCKER_CONTEXT } = process.env;
+  const name = DOCKER_CONTEXT ?? readJson(join(folder, "config.json"))?.currentContext;
   if (!name || name === "default") return undefined;
   const id = createHash("sha256").update(name).digest("hex");
   return readJson(join(folder, "contexts/meta", id, "meta.json"))?.Endpoints?.docker?.Host;

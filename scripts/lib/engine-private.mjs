@@ -1,3 +1,4 @@
+// @ts-check
 import { spawn } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -117,7 +118,10 @@ async function sweep(paths) {
   const identities = leftovers.map(identityOf);
   for (const pid of leftovers) send(pid, "SIGKILL");
   const deadline = performance.now() + 5_000;
-  while (leftovers.some((pid, i) => identityOf(pid) === identities[i] && identities[i]) && performance.now() < deadline) {
+  while (
+    leftovers.some((pid, i) => identityOf(pid) === identities[i] && identities[i]) &&
+    performance.now() < deadline
+  ) {
     await sleep(25);
   }
   for (const mount of mountsBelow([paths.data, paths.exec])) {
@@ -143,7 +147,9 @@ function daemons(paths) {
 function mountsBelow(folders) {
   return readFileSync("/proc/self/mountinfo", "utf8")
     .split("\n")
-    .map((line) => (line.split(" ")[4] ?? "").replace(/\\([0-7]{3})/g, (_, code) => String.fromCharCode(parseInt(code, 8))))
+    .map((line) =>
+      (line.split(" ")[4] ?? "").replace(/\\([0-7]{3})/g, (_, code) => String.fromCharCode(parseInt(code, 8))),
+    )
     .filter((path) => folders.some((folder) => path.startsWith(`${folder}/`)))
     .reverse();
 }

@@ -1,6 +1,8 @@
+// @ts-check
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { canInstall } from "./apt.mjs";
+import { onExit } from "./cleanup.mjs";
 import { devDir } from "./dev-dir.mjs";
 import { EngineApi } from "./engine-api.mjs";
 import { findRunningEngine } from "./engine-find.mjs";
@@ -19,7 +21,7 @@ import { identityOf, isSameProcess } from "./processes.mjs";
 
 /**
  * The engine to work with: one that already runs, which is used and otherwise left alone, or else a private one, shared
- * by all runs of this dev dir and stopped by the last of them.
+ * by all runs of this dev dir and stopped by the last of them, at the latest in `cleanUp`.
  *
  * @param {{ keep?: boolean }} [options] keep: leave a private one running until `stopKeptEngine`
  * @returns {Promise<Engine>}
@@ -33,6 +35,8 @@ export async function useEngine({ keep = false } = {}) {
     });
   }
   const files = filesOf(devDir());
+  const end = once(() => release(files));
+  onExit("the engine", end);
   const api = await withLock(files.lock, async () => {
     const ready = new EngineApi(`unix://${files.paths.socket}`);
     const isUp = await ready.ping();
@@ -44,7 +48,7 @@ export async function useEngine({ keep = false } = {}) {
     if (keep) writeFileSync(files.kept, "");
     return started;
   });
-  return { host: api.host, api, isPrivate: true, release: () => release(files) };
+  return { host: api.host, api, isPrivate: true, release: end };
 }
 
 /**
@@ -58,6 +62,20 @@ export async function stopKeptEngine() {
   rmSync(files.kept, { force: true });
   await release(files);
   return existsSync(files.paths.socket) ? "in use" : "stopped";
+}
+
+/**
+ * @template T
+ * @param {() => T} work
+ * @returns {() => T}
+ */
+function once(work) {
+  /** @type {{ value: T } | undefined} */
+  let done;
+  return () => {
+    done ??= { value: work() };
+    return done.value;
+  };
 }
 
 /** @typedef {ReturnType<typeof filesOf>} EngineFiles */

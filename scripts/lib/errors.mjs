@@ -1,3 +1,4 @@
+// @ts-check
 /** A set-up problem a person can act on: shown as text and a next step, without a stack. */
 export class SetupError extends Error {
   /**

@@ -1,3 +1,4 @@
+// @ts-check
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync } from "node:fs";
@@ -18,11 +19,15 @@ import { note } from "./log.mjs";
  */
 export async function withLock(path, work, { waitMs = 15 * 60_000 } = {}) {
   mkdirSync(dirname(path), { recursive: true });
-  const holder = spawn("flock", ["-x", "-w", String(Math.ceil(waitMs / 1_000)), path, "sh", "-c", "echo held; exec cat"], {
-    // A session of its own: Ctrl-C must not take the lock away before the clean-up is through.
-    detached: true,
-    stdio: ["pipe", "pipe", "ignore"],
-  });
+  const holder = spawn(
+    "flock",
+    ["-x", "-w", String(Math.ceil(waitMs / 1_000)), path, "sh", "-c", "echo held; exec cat"],
+    {
+      // A session of its own: Ctrl-C must not take the lock away before the clean-up is through.
+      detached: true,
+      stdio: ["pipe", "pipe", "ignore"],
+    },
+  );
   const ended = once(holder, "close").catch(() => []);
   const waiting = setTimeout(() => note("… waiting for another run to finish its set-up"), 2_000);
   try {

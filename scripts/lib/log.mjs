@@ -1,9 +1,11 @@
+// @ts-check
 /**
  * Progress for people: one line per step with how long it took. Everything goes to stderr, so that stdout stays free
  * for what a script was asked to print.
  */
 
-const colour = process.stderr.isTTY && !process.env.NO_COLOR;
+const { NO_COLOR } = process.env;
+const colour = process.stderr.isTTY && !NO_COLOR;
 const paint = (/** @type {number} */ code, /** @type {string} */ text) =>
   colour ? `\u001b[${code}m${text}\u001b[0m` : text;
 

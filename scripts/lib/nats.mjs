@@ -1,3 +1,4 @@
+// @ts-check
 import { spawn } from "node:child_process";
 import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -46,19 +47,13 @@ export async function startNats({ jetstream = true, storeDir, port, config = "",
   const configFile = join(home, "nats.conf");
   writeFileSync(configFile, configuration({ jetstream, store, port, home, config }));
 
-  const log = openSync(logFile, "a");
-  // A group of its own, so that Ctrl-C reaches this process first and the server ends in order.
-  const server = spawn(program, ["-c", configFile], { detached: true, stdio: ["ignore", log, log] });
-  closeSync(log);
+  /** @type {import("node:child_process").ChildProcess | undefined} */
+  let server;
   let ended = false;
-  const exited = new Promise((resolve) => server.once("exit", resolve).once("error", resolve)).then(() => {
-    ended = true;
-  });
-  if (detached) server.unref();
-
   const read = () => readFileSync(logFile, "utf8");
   const stop = async () => {
-    if (!ended && server.pid !== undefined) {
+    if (server?.pid !== undefined && !ended) {
+      // A stopped process hears SIGTERM only when it goes on.
       send(server.pid, "SIGCONT");
       await endProcess(server.pid, { graceMs: STOP_LIMIT_MS });
     }
@@ -66,12 +61,18 @@ export async function startNats({ jetstream = true, storeDir, port, config = "",
   };
   if (!detached) onExit("nats-server", stop);
 
+  const log = openSync(logFile, "a");
+  // A group of its own, so that Ctrl-C reaches this process first and the server ends in order.
+  server = spawn(program, ["-c", configFile], { detached: true, stdio: ["ignore", log, log] });
+  closeSync(log);
+  server.once("exit", () => (ended = true)).once("error", () => (ended = true));
+  if (detached) server.unref();
+
   const url = await readyUrl({ home, hasEnded: () => ended }).catch(async (error) => {
     const said = tail(read());
     await stop();
     throw new SetupError(`nats-server ${error.message}; its log ends with\n${said}`);
   });
-  void exited;
   return {
     url,
     port: Number(new URL(url).port),

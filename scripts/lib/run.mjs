@@ -1,3 +1,4 @@
+// @ts-check
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { pipeline } from "node:stream/promises";
@@ -9,7 +10,9 @@ import { duration } from "./log.mjs";
  * @property {string} [cwd]
  * @property {NodeJS.ProcessEnv} [env] the child's whole environment
  * @property {string | Buffer | import("node:stream").Readable} [input]
- * @property {"capture" | "show"} [output] `show` passes it through to stderr. Default `capture`.
+ * @property {"capture" | "show" | import("node:stream").Writable} [output] `show` passes it through to this process's
+ *   own, a stream gets it as it comes. Default `capture`.
+ * @property {boolean} [finish] do not kill it on the way out: half done it would leave damage. Default false.
  * @property {boolean} [check] throw when it does not exit with 0. Default true.
  */
 
@@ -47,18 +50,24 @@ export class CommandError extends Error {
  * @param {RunOptions} options
  * @returns {Promise<RunResult>}
  */
-export async function run(program, args, { timeoutMs, cwd, env, input, output = "capture", check = true }) {
+export async function run(
+  program,
+  args,
+  { timeoutMs, cwd, env, input, output = "capture", check = true, finish = false },
+) {
   const shown = output === "show";
   const child = spawn(program, [...args], {
     cwd,
     env: env ?? process.env,
     detached: true,
-    stdio: [input === undefined ? "ignore" : "pipe", shown ? 2 : "pipe", shown ? 2 : "pipe"],
+    stdio: [input === undefined ? "ignore" : "pipe", shown ? "inherit" : "pipe", shown ? "inherit" : "pipe"],
   });
-  alive.add(child);
+  if (!finish) alive.add(child);
   const result = { code: null, signal: null, stdout: "", stderr: "", timedOut: false };
   keep(child.stdout, (text) => (result.stdout = text));
   keep(child.stderr, (text) => (result.stderr = text));
+  if (typeof output !== "string")
+    for (const stream of [child.stdout, child.stderr]) stream?.pipe(output, { end: false });
   const timer = setTimeout(() => {
     result.timedOut = true;
     killGroup(child);

@@ -1,3 +1,4 @@
+// @ts-check
 /** Small tar archives made in memory: the same input always gives the same bytes, and no file has to exist or be root's. */
 
 const BLOCK = 512;

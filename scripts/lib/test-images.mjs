@@ -1,3 +1,4 @@
+// @ts-check
 import { createHash } from "node:crypto";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -61,7 +62,11 @@ const HOSTILE = {
 };
 
 /** No shell, no user, no library: the least an image can be. @type {TarEntry[]} */
-const EMPTY_ROOT = [{ path: "etc" }, { path: "data" }, { path: "data/hello.txt", content: "hello from an empty image\n" }];
+const EMPTY_ROOT = [
+  { path: "etc" },
+  { path: "data" },
+  { path: "data/hello.txt", content: "hello from an empty image\n" },
+];
 
 /** @returns {Promise<TarEntry[]>} */
 async function busyboxRoot() {
@@ -139,7 +144,10 @@ async function ensure(api, name, entries, config) {
   const archive = tarOf([
     { path: "layer.tar", content: layer },
     { path: imageFile, content: image },
-    { path: "manifest.json", content: JSON.stringify([{ Config: imageFile, RepoTags: [name], Layers: ["layer.tar"] }]) },
+    {
+      path: "manifest.json",
+      content: JSON.stringify([{ Config: imageFile, RepoTags: [name], Layers: ["layer.tar"] }]),
+    },
   ]);
   await api.call("POST", "/images/load", { query: { quiet: "1" }, tar: archive, timeoutMs: LOAD_LIMIT_MS });
   return name;

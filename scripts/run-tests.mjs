@@ -1,0 +1,89 @@
+#!/usr/bin/env node
+// @ts-check
+/**
+ * `npm test`: sets everything up, then runs the tests of the server and of the guest. The last line counts both.
+ *
+ *   npm test                             everything
+ *   npm test -- test/unit/policy.test.ts arguments go to vitest, and the guest's tests are left out
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { PassThrough } from "node:stream";
+import { bootstrap } from "./bootstrap.mjs";
+import { findProgram } from "./lib/apt.mjs";
+import { cleanUp, onExit } from "./lib/cleanup.mjs";
+import { cli } from "./lib/cli.mjs";
+import { explain } from "./lib/errors.mjs";
+import { heading, note, say } from "./lib/log.mjs";
+import { GUEST_SOURCE, ROOT } from "./lib/repository.mjs";
+import { killRunning, run } from "./lib/run.mjs";
+import { countsLine, goTestReader, sum, vitestCounts } from "./lib/test-reports.mjs";
+
+const VITEST_LIMIT_MS = 45 * 60_000;
+const GO_LIMIT_MS = 15 * 60_000;
+
+await cli(async (args) => {
+  const counts = await runTests(args).catch((error) => {
+    say(`\n${explain(error)}`);
+    killRunning();
+    return { passed: 0, failed: 1, skipped: 0 };
+  });
+  // First, so that nothing of the clean-up follows the line that counts.
+  await cleanUp();
+  process.stdout.write(`\n${countsLine(counts)}\n`);
+  return counts.failed > 0 ? 1 : 0;
+});
+
+/** @param {readonly string[]} args */
+async function runTests(args) {
+  const { env } = await bootstrap();
+  const own = { ...process.env, ...env };
+  const guest = args.length === 0 ? [await guestTests(own)] : [];
+  return sum([...guest, await serverTests(args, own)]);
+}
+
+/**
+ * @param {readonly string[]} args
+ * @param {NodeJS.ProcessEnv} env
+ */
+async function serverTests(args, env) {
+  heading("Tests of the server");
+  const folder = mkdtempSync(join(tmpdir(), "chorus-tests-"));
+  onExit("the test report", () => rmSync(folder, { recursive: true, force: true }));
+  const report = join(folder, "vitest.json");
+  const vitest = join(ROOT, "node_modules/vitest/vitest.mjs");
+  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+  const { code } = await run(process.execPath, [vitest, "run", ...reporters, ...args], {
+    cwd: ROOT,
+    env,
+    timeoutMs: VITEST_LIMIT_MS,
+    output: "show",
+    check: false,
+  });
+  return vitestCounts(report, code === 0);
+}
+
+/** @param {NodeJS.ProcessEnv} env */
+async function guestTests(env) {
+  heading("Tests of the guest");
+  // The race detector is C.
+  const race = findProgram("gcc") || findProgram("clang") ? ["-race"] : [];
+  if (race.length === 0) note("without the race detector: it needs a C compiler (apt-get install gcc libc6-dev)");
+  const reader = goTestReader((text) => process.stdout.write(`${text}\n`));
+  const lines = new PassThrough();
+  const read = (async () => {
+    for await (const line of createInterface({ input: lines })) reader.read(line);
+  })();
+  const { code } = await run("go", ["test", ...race, "-json", "./..."], {
+    cwd: GUEST_SOURCE,
+    env: { ...env, GOTOOLCHAIN: "local", CGO_ENABLED: race.length > 0 ? "1" : "0" },
+    timeoutMs: GO_LIMIT_MS,
+    output: lines,
+    check: false,
+  });
+  lines.end();
+  await read;
+  return reader.counts(code === 0);
+}
