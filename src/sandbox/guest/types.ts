@@ -39,6 +39,9 @@ export interface ExecSnapshot {
   facts?: GuestFacts;
 }
 
+/** A piece of a stream of output, or the last word about the exec. Offsets that jump tell what the guest no longer has. */
+export type ExecStreamPart = { stream: "stdout" | "stderr"; offset: number; bytes: Buffer } | { end: GuestExec };
+
 export interface FileReadRequest {
   path: string;
   offset?: number;
@@ -83,6 +86,15 @@ export interface Guest extends AsyncDisposable {
   /** Starts (idempotent on the id) and waits as the view says. */
   startExec(execId: string, start: ExecStart, view: ExecView, signal?: AbortSignal): Promise<ExecSnapshot>;
   viewExec(execId: string, view: ExecView, signal?: AbortSignal): Promise<ExecSnapshot>;
+  /**
+   * All output from the offsets on as it comes, then the end. Reads only as fast as it is consumed; has no deadline of its own once
+   * the guest answered. Leaving the loop ends the stream, never the exec.
+   */
+  streamExec(
+    execId: string,
+    offsets: { stdout_offset?: number; stderr_offset?: number },
+    signal?: AbortSignal,
+  ): AsyncIterable<ExecStreamPart>;
   killExec(
     execId: string,
     kill: { signal?: string; grace_ms?: number; by?: "kill" | "cancel" },
