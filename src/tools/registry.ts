@@ -1,0 +1,35 @@
+import type { Tool } from "./define-tool.ts";
+import { killExec } from "./exec-kill.ts";
+import { listExecs } from "./exec-list.ts";
+import { readExecOutput } from "./exec-output.ts";
+import { runExec } from "./exec-run.ts";
+import { listFiles } from "./file-list.ts";
+import { readFile } from "./file-read.ts";
+import { writeFiles } from "./file-write.ts";
+import { createSandbox } from "./sandbox-create.ts";
+import { destroySandbox } from "./sandbox-destroy.ts";
+import { sandboxEvents } from "./sandbox-events.ts";
+import { getSandbox } from "./sandbox-get.ts";
+import { listSandboxes } from "./sandbox-list.ts";
+import { sandboxStats } from "./sandbox-stats.ts";
+import { updateSandbox } from "./sandbox-update.ts";
+
+/** Every tool, in the order clients show them. */
+export const tools: readonly Tool[] = [
+  createSandbox,
+  listSandboxes,
+  getSandbox,
+  updateSandbox,
+  destroySandbox,
+  runExec,
+  readExecOutput,
+  killExec,
+  listExecs,
+  readFile,
+  writeFiles,
+  listFiles,
+  sandboxStats,
+  sandboxEvents,
+];
+
+export const toolsByName: ReadonlyMap<string, Tool> = new Map(tools.map((tool) => [tool.name, tool]));
