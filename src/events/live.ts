@@ -1,0 +1,81 @@
+import type { z } from "zod";
+import type { Actor, SandboxState, StatsData, transientEvents } from "../sandbox/events.ts";
+import type { NatsLink, NatsSession } from "./connection.ts";
+import { type TransientEvent, toTransientMessage } from "./envelope.ts";
+import { hostSandbox } from "./subject.ts";
+import { pause } from "./wait.ts";
+
+export type HostUp = z.infer<(typeof transientEvents)["host.up"]>;
+
+export interface LiveOptions {
+  link: NatsLink;
+  host: string;
+  /** Tenant of the facts about the host. */
+  tenant: string;
+  /** What the host offers, asked when it is told. */
+  hostUp: () => HostUp;
+  /** Whether this process speaks for the host: one of an install does. */
+  speaks: () => boolean;
+  /** @default 30000 */
+  everyMs?: number;
+}
+
+/** Facts that are worth something now or never: on core NATS while connected, dropped otherwise. */
+export interface Live extends AsyncDisposable {
+  /** True when it was sent. */
+  stats(
+    of: { sandbox_id: string; tenant: string; labels: Record<string, string>; state: SandboxState },
+    data: StatsData,
+  ): boolean;
+}
+
+const actor: Actor = { kind: "system" };
+
+export function startLive(options: LiveOptions): Live {
+  const { link, host, tenant, hostUp, speaks, everyMs = 30_000 } = options;
+  const stop = new AbortController();
+
+  const tellHost = (session: NatsSession) =>
+    send(session, {
+      type: "host.up",
+      host,
+      tenant,
+      sandbox_id: hostSandbox,
+      data: { sandbox_id: hostSandbox, host, tenant, labels: {}, actor, state: "running", ...hostUp() },
+    });
+
+  const done = (async () => {
+    while (!stop.signal.aborted) {
+      const session = await link.up(stop.signal);
+      if (session === undefined) return;
+      await pause(
+        speaks() && (await tellHost(session)) ? everyMs : 1_000,
+        AbortSignal.any([stop.signal, session.down]),
+      );
+    }
+  })();
+
+  return {
+    stats({ sandbox_id, labels, state, ...of }, data) {
+      const session = link.current();
+      if (session === undefined || stop.signal.aborted) return false;
+      const common = { sandbox_id, host, tenant: of.tenant, labels, actor, state };
+      void send(session, { type: "stats.sampled", host, tenant: of.tenant, sandbox_id, data: { ...common, ...data } });
+      return true;
+    },
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      await done;
+    },
+  };
+}
+
+async function send({ nc, down }: NatsSession, event: TransientEvent): Promise<boolean> {
+  const { headers } = await import("@nats-io/transport-node");
+  const { subject, payload, headers: fields } = toTransientMessage(event);
+  const known = headers();
+  for (const [name, value] of Object.entries(fields)) known.set(name, value);
+  if (down.aborted || nc.isClosed() || nc.isDraining()) return false;
+  nc.publish(subject, payload, { headers: known });
+  return true;
+}
