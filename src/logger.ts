@@ -1,4 +1,4 @@
-import { type Logger as PinoLogger, destination, pino } from "pino";
+import { destination, type Logger as PinoLogger, pino } from "pino";
 
 export type Logger = PinoLogger;
 
@@ -13,7 +13,10 @@ export function createLogger(level: string, fd = 2): Logger {
       base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
-      redact: { paths: ["env", "*.env", "password", "*.password", "token", "*.token", "creds", "*.creds"], censor: "***" },
+      redact: {
+        paths: ["env", "*.env", "password", "*.password", "token", "*.token", "creds", "*.creds"],
+        censor: "***",
+      },
     },
     destination({ dest: fd, sync: false }),
   );

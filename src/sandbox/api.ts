@@ -1,4 +1,4 @@
-import type { EndReason, JournalEntry } from "./events.ts";
+import type { JournalEntry } from "./events.ts";
 import type {
   Destroyed,
   EventsResult,
@@ -131,7 +131,7 @@ export interface Sandboxes {
   list(request: ListRequest, call: Call): Promise<SandboxList>;
   get(sandbox: string, options: { wait_s?: number | undefined }, call: Call): Promise<SandboxView>;
   update(sandbox: string, request: UpdateRequest, call: Call): Promise<SandboxView>;
-  destroy(sandbox: string, call: Call, reason?: EndReason): Promise<Destroyed>;
+  destroy(sandbox: string, call: Call): Promise<Destroyed>;
 
   execRun(sandbox: string, request: ExecRequest, call: Call): Promise<ExecResult>;
   execOutput(sandbox: string, execId: string, request: ExecOutputRequest, call: Call): Promise<ExecResult>;

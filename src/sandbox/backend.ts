@@ -78,12 +78,12 @@ export interface ImageInfo {
 
 export type Profile = "strict" | "dev";
 
-export interface Resources {
+export type Resources = {
   cpus: number;
   memory_mb: number;
   pids: number;
   workspace_mb: number;
-}
+};
 
 export interface BackendSpec {
   sandbox_id: string;

@@ -40,7 +40,9 @@ export const endedBy = ["self", "timeout", "kill", "cancel", "oom", "sandbox"] a
 export type EndedBy = (typeof endedBy)[number];
 
 const changes = z.looseObject({
-  changed: z.record(z.string(), z.looseObject({ old: z.unknown(), new: z.unknown() })).describe("key → old and new value"),
+  changed: z
+    .record(z.string(), z.looseObject({ old: z.unknown(), new: z.unknown() }))
+    .describe("key → old and new value"),
 });
 
 const stats = z.looseObject({

@@ -1,0 +1,192 @@
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { z } from "zod";
+import { effectivePolicy, type Policy, policyFileSchema } from "./sandbox/policy.ts";
+
+export interface NatsLogin {
+  servers: string[];
+  creds?: string;
+  nkeySeedFile?: string;
+  user?: string;
+  password?: string;
+  tls?: { ca?: string; cert?: string; key?: string };
+}
+
+export interface HostDir {
+  path: string;
+  mode: "ro" | "rw";
+}
+
+/** Everything the environment and the operator's policy decide, read once. */
+export interface Config {
+  /** What the Docker CLI would read; discovery makes an engine of it. */
+  engine: { host?: string; context?: string; tlsVerify: boolean; certPath?: string };
+  nats?: NatsLogin;
+  dataDir: string;
+  policy: Policy;
+  hostDirs: HostDir[];
+  /** Image when sandbox_create names none. */
+  image: string;
+  pool: number;
+  /** Subject token of this host; undefined: host name and short install id. */
+  host?: string;
+  tenant: string;
+  logLevel: string;
+}
+
+export interface Surroundings {
+  env: Record<string, string | undefined>;
+  home: string;
+  cpus: number;
+}
+
+/** Thrown by {@link loadConfig}: one message that names every bad variable, its value and what is accepted. */
+export class ConfigError extends Error {
+  constructor(problems: string[]) {
+    super(
+      `chorus-sandbox cannot start, ${problems.length} bad setting(s):\n${problems.map((p) => `  ${p}`).join("\n")}`,
+    );
+    this.name = "ConfigError";
+  }
+}
+
+export const defaultImage = "chorus-sandbox/base";
+const logLevels = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
+
+export function loadConfig({ env, home, cpus }: Surroundings): Config {
+  const problems: string[] = [];
+  const get = (name: string): string | undefined => env[name]?.trim() || undefined;
+  const bad = (name: string, accepted: string): void => {
+    problems.push(`${name}=${JSON.stringify(env[name])}: ${accepted}`);
+  };
+
+  const file = (name: string): string | undefined => {
+    const value = get(name);
+    if (value === undefined) return undefined;
+    try {
+      readFileSync(value);
+      return value;
+    } catch (error) {
+      bad(name, `must be a readable file (${reason(error)})`);
+      return undefined;
+    }
+  };
+
+  const natsServers = get("NATS_URL")
+    ?.split(",")
+    .map((url) => url.trim())
+    .filter(Boolean);
+  for (const url of natsServers ?? []) {
+    if (!/^((nats|tls|ws|wss):\/\/)?[^\s/@]*(:[^\s/@]*)?@?(\[[0-9a-fA-F:.]+\]|[^\s/@:]+)(:\d{1,5})?\/?$/.test(url)) {
+      bad("NATS_URL", "must be servers like nats://host:4222, comma separated");
+      break;
+    }
+  }
+  const user = get("NATS_USER");
+  const password = env["NATS_PASSWORD"];
+  if ((user === undefined) !== (password === undefined || password === "")) {
+    problems.push("NATS_USER and NATS_PASSWORD: set both or none");
+  }
+  const creds = file("NATS_CREDS");
+  const nkeySeedFile = file("NATS_NKEY_SEED_FILE");
+  const ca = file("NATS_TLS_CA");
+  const cert = file("NATS_TLS_CERT");
+  const key = file("NATS_TLS_KEY");
+  if ((get("NATS_TLS_CERT") === undefined) !== (get("NATS_TLS_KEY") === undefined)) {
+    problems.push("NATS_TLS_CERT and NATS_TLS_KEY: set both or none");
+  }
+
+  const dataDir =
+    get("CHORUS_SANDBOX_DATA_DIR") ??
+    path.join(get("XDG_STATE_HOME") ?? path.join(home, ".local/state"), "chorus-sandbox");
+  if (!path.isAbsolute(dataDir)) bad("CHORUS_SANDBOX_DATA_DIR", "must be an absolute path");
+
+  const pool = Number(get("CHORUS_SANDBOX_POOL") ?? "1");
+  if (!Number.isInteger(pool) || pool < 0 || pool > 50)
+    bad("CHORUS_SANDBOX_POOL", "must be a whole number from 0 to 50");
+
+  const token = (name: string): string | undefined => {
+    const value = get(name);
+    if (value !== undefined && value.length > 64) bad(name, "must be at most 64 characters");
+    return value;
+  };
+
+  const logLevel = get("LOG_LEVEL") ?? "info";
+  if (!logLevels.some((level) => level === logLevel)) bad("LOG_LEVEL", `must be one of ${logLevels.join(", ")}`);
+
+  const dockerHost = get("DOCKER_HOST");
+  if (dockerHost !== undefined && !/^(unix|tcp|http|https|npipe|ssh):\/\//.test(dockerHost)) {
+    bad("DOCKER_HOST", "must be like unix:///var/run/docker.sock or tcp://host:2376");
+  }
+
+  const policy = readPolicy(get("CHORUS_SANDBOX_POLICY"), cpus, problems);
+  const hostDirs = readHostDirs(get("CHORUS_SANDBOX_HOST_DIRS"), problems);
+  const host = token("CHORUS_SANDBOX_HOST");
+  const tenant = token("CHORUS_SANDBOX_TENANT") ?? "default";
+  const context = get("DOCKER_CONTEXT");
+  const certPath = get("DOCKER_CERT_PATH");
+  if (problems.length > 0) throw new ConfigError(problems);
+
+  const tls = { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) };
+  return Object.freeze({
+    engine: {
+      ...(dockerHost && { host: dockerHost }),
+      ...(context && { context }),
+      tlsVerify: get("DOCKER_TLS_VERIFY") !== undefined,
+      ...(certPath && { certPath }),
+    },
+    ...(natsServers && {
+      nats: {
+        servers: natsServers,
+        ...(creds && { creds }),
+        ...(nkeySeedFile && { nkeySeedFile }),
+        ...(user && password && { user, password }),
+        ...(Object.keys(tls).length > 0 && { tls }),
+      },
+    }),
+    dataDir,
+    policy,
+    hostDirs,
+    image: get("CHORUS_SANDBOX_IMAGE") ?? defaultImage,
+    pool,
+    ...(host && { host }),
+    tenant,
+    logLevel,
+  });
+}
+
+function readPolicy(file: string | undefined, cpus: number, problems: string[]): Policy {
+  if (file === undefined) return effectivePolicy({}, "built-in", cpus);
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(file, "utf8"));
+  } catch (error) {
+    problems.push(`CHORUS_SANDBOX_POLICY=${JSON.stringify(file)}: must be a readable JSON file (${reason(error)})`);
+    return effectivePolicy({}, "built-in", cpus);
+  }
+  const parsed = policyFileSchema.safeParse(json);
+  if (parsed.success) return effectivePolicy(parsed.data, file, cpus);
+  for (const issue of parsed.error.issues) {
+    problems.push(`CHORUS_SANDBOX_POLICY (${file}) at ${z.core.toDotPath(issue.path) || "the top"}: ${issue.message}`);
+  }
+  return effectivePolicy({}, "built-in", cpus);
+}
+
+function readHostDirs(text: string | undefined, problems: string[]): HostDir[] {
+  if (text === undefined) return [];
+  return text
+    .split(",")
+    .filter(Boolean)
+    .flatMap((entry) => {
+      const match = /^(\/.*):(ro|rw)$/.exec(entry.trim());
+      if (match?.[1] === undefined || match[2] === undefined) {
+        problems.push(
+          `CHORUS_SANDBOX_HOST_DIRS: ${JSON.stringify(entry)}: must be absolute folders like /data:ro,/out:rw`,
+        );
+        return [];
+      }
+      return [{ path: path.normalize(match[1]), mode: match[2] === "rw" ? ("rw" as const) : ("ro" as const) }];
+    });
+}
+
+const reason = (error: unknown): string => (error instanceof Error ? error.message : String(error));

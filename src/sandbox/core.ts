@@ -1,0 +1,21 @@
+import type { Logger } from "../logger.ts";
+import type { SandboxBackend } from "./backend.ts";
+import type { Connections } from "./connections.ts";
+import type { JournalEntry } from "./events.ts";
+import type { Policy } from "./policy.ts";
+import type { Store } from "./store/types.ts";
+
+/** What every use case works with. Built once by the composition root. */
+export interface Core {
+  readonly store: Store;
+  readonly backend: SandboxBackend;
+  readonly connections: Connections;
+  readonly policy: Policy;
+  readonly defaultImage: string;
+  readonly tenant: string;
+  readonly logger: Logger;
+  /** Renders a journal entry as NATS consumers see it; given from outside, since the core knows no CloudEvents. */
+  readonly toCloudEvent: (entry: JournalEntry) => Record<string, unknown>;
+}
+
+export const workdir = "/workspace";

@@ -1,0 +1,57 @@
+import { SandboxError } from "../errors.ts";
+import { settleIfGone } from "./access.ts";
+import type { Core } from "./core.ts";
+import { lastFacts } from "./ingest.ts";
+import { isTerminal } from "./lifecycle.ts";
+import { settleDeath, type Totals } from "./settle.ts";
+import type { SandboxRecord } from "./store/types.ts";
+import type { Destroyed } from "./views.ts";
+import { deadline, within } from "./wait.ts";
+
+/**
+ * Ends a sandbox, with or without its guest's help. The intent is durable first: when the engine is away, the keeper ends it
+ * once it is back. `work` is the creation still under way in this process, if any.
+ */
+export async function destroySandbox(
+  core: Core,
+  record: SandboxRecord,
+  client: string,
+  work: Promise<void> | undefined,
+): Promise<Destroyed> {
+  const id = record.sandbox_id;
+  if (isTerminal(record.state)) return { sandbox_id: id, destroyed: false, already_ended: true };
+  await core.store.write((tx) => {
+    const current = tx.sandbox(id);
+    if (!current || current.ending || isTerminal(current.state)) return;
+    tx.putSandbox({ ...current, ending: { reason: "request", at: new Date().toISOString(), client } });
+  });
+  const totals = await readTotals(core, id);
+  await lastFacts(core, id);
+  try {
+    await core.backend.kill(id);
+    await settleDeath(core, id, await core.backend.status(id), totals);
+    if (record.state === "creating") {
+      // The creation notices the end at its next step; what the engine made meanwhile goes as well.
+      await within(work?.catch(() => {}) ?? Promise.resolve(), 5_000);
+      await settleIfGone(core, id);
+      await core.backend.remove(id);
+    }
+  } catch (error) {
+    const failure = SandboxError.from(error);
+    if (failure.code !== "BACKEND_UNAVAILABLE") throw failure;
+    throw new SandboxError(
+      "BACKEND_UNAVAILABLE",
+      `${failure.message} The end of ${id} is noted and done once the engine answers.`,
+      { cause: error, next: failure.next },
+    );
+  }
+  return { sandbox_id: id, destroyed: true, already_ended: false };
+}
+
+async function readTotals(core: Core, id: string): Promise<Totals | undefined> {
+  const guest = core.connections.peek(id);
+  const stats = await guest?.stats(deadline(500)).catch(() => undefined);
+  if (!stats) return undefined;
+  const cpu = stats.cpu.usage_ms;
+  return { cpu_ms: cpu === null ? null : Math.round(cpu), peak_memory_bytes: stats.memory.peak_bytes };
+}

@@ -1,0 +1,206 @@
+import type { Actor, JournaledType, SandboxEvent } from "./events.ts";
+import type { GuestFact } from "./guest/types.ts";
+import { isTerminal } from "./lifecycle.ts";
+import { redactCommand } from "./redact.ts";
+import type { ExecRecord, SandboxRecord, Tx } from "./store/types.ts";
+
+/** What the server sends along with an exec and finds again in the guest's facts. */
+export interface ExecMeta {
+  client?: string;
+  traceparent?: string;
+}
+
+/**
+ * Turns facts of a guest into state and events, inside one transaction. Whoever reads them, each counts once: only facts above
+ * the record's cursor are taken, and the cursor moves with them. Facts are untrusted: they can tell of their own sandbox only.
+ */
+export function applyFacts(tx: Tx, sandboxId: string, facts: readonly GuestFact[]): void {
+  for (const fact of facts) {
+    const record = tx.sandbox(sandboxId);
+    if (!record || isTerminal(record.state)) return;
+    if (fact.seq <= record.fact_cursor) continue;
+    tx.putSandbox({ ...record, fact_cursor: fact.seq });
+    applyFact(tx, { ...record, fact_cursor: fact.seq }, fact);
+  }
+}
+
+function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact): void {
+  const id = record.sandbox_id;
+  switch (fact.kind) {
+    case "boot":
+      tx.putSandbox({ ...record, guest_version: fact.version });
+      return;
+    case "exec.started": {
+      if (tx.exec(id, fact.exec_id)) return;
+      const meta = parseMeta(fact.meta);
+      const command = redactCommand(fact.command);
+      tx.putSandbox({
+        ...record,
+        execs_total: record.execs_total + 1,
+        last_used_at: latest(record.last_used_at, fact.at),
+        last_command: command,
+      });
+      const entry = tx.emit(id, {
+        type: "exec.started",
+        data: { exec_id: fact.exec_id, command, cwd: fact.cwd, tty: fact.tty },
+        actor: { kind: "agent", ...(meta.client && { client: meta.client }) },
+        ...(meta.traceparent && { traceparent: meta.traceparent }),
+      });
+      tx.putExec({
+        exec_id: fact.exec_id,
+        sandbox_id: id,
+        command,
+        cwd: fact.cwd,
+        tty: fact.tty,
+        started_at: fact.at,
+        started_event: entry.id,
+      });
+      return;
+    }
+    case "exec.ended": {
+      const exec = tx.exec(id, fact.exec_id);
+      if (!exec || exec.completed) return;
+      const meta = parseMeta(fact.meta);
+      completeExec(
+        tx,
+        exec,
+        {
+          status: fact.status,
+          exit_code: fact.exit_code,
+          ...(fact.signal && { signal: fact.signal }),
+          ended_by: fact.ended_by,
+          oom_kills: fact.oom_kills,
+          duration_ms: fact.duration_ms,
+          stdout_bytes: fact.stdout_bytes,
+          stderr_bytes: fact.stderr_bytes,
+          at: fact.at,
+        },
+        fact.omitted_bytes,
+        { kind: "guest" },
+        meta.traceparent,
+      );
+      if (fact.ended_by === "timeout") {
+        emitCaused(tx, id, exec.started_event, {
+          type: "limit.reached",
+          data: {
+            kind: "time",
+            limit: fact.duration_ms,
+            observed: fact.duration_ms,
+            action: "killed",
+            exec_id: fact.exec_id,
+          },
+        });
+      }
+      return;
+    }
+    case "oom":
+      emitCaused(tx, id, fact.exec_id && tx.exec(id, fact.exec_id)?.started_event, {
+        type: "limit.oom",
+        data: {
+          kind: "memory",
+          limit: null,
+          observed: fact.oom_kills,
+          action: "killed",
+          ...(fact.exec_id && { exec_id: fact.exec_id }),
+        },
+      });
+      return;
+    case "limit":
+      emitCaused(tx, id, fact.exec_id && tx.exec(id, fact.exec_id)?.started_event, {
+        type: "limit.reached",
+        data: {
+          kind: fact.limit,
+          limit: fact.max ?? null,
+          observed: fact.observed ?? null,
+          action: fact.limit === "time" ? "killed" : "none",
+          ...(fact.exec_id && { exec_id: fact.exec_id }),
+        },
+      });
+      return;
+    case "lease.expiring":
+      emitCaused(tx, id, undefined, {
+        type: "lifecycle.expiring",
+        data: { kind: fact.lease, in_s: Math.round(fact.in_ms / 1000) },
+      });
+      return;
+    case "lease.over":
+      if (fact.lease !== "boot" && !record.ending) {
+        tx.putSandbox({ ...record, ending: { reason: fact.lease, at: fact.at } });
+      }
+      return;
+    case "paused":
+    case "resumed": {
+      const paused = fact.kind === "paused";
+      if ((record.state === "paused") === paused || record.state === "creating") return;
+      changePaused(tx, record, paused, { kind: "guest" });
+      return;
+    }
+    default:
+      return;
+  }
+}
+
+/** Tells an exec's end once: the record is marked in the same transaction. */
+export function completeExec(
+  tx: Tx,
+  exec: ExecRecord,
+  completed: NonNullable<ExecRecord["completed"]>,
+  omittedBytes: number | null,
+  actor: Actor,
+  traceparent?: string,
+): void {
+  tx.putExec({ ...exec, completed });
+  tx.emit(exec.sandbox_id, {
+    type: "exec.completed",
+    data: {
+      exec_id: exec.exec_id,
+      command: exec.command,
+      status: completed.status,
+      exit_code: completed.exit_code,
+      ...(completed.signal && { signal: completed.signal }),
+      ended_by: completed.ended_by,
+      duration_ms: completed.duration_ms,
+      stdout_bytes: completed.stdout_bytes,
+      stderr_bytes: completed.stderr_bytes,
+      omitted_bytes: omittedBytes,
+    },
+    actor,
+    cause: exec.started_event,
+    ...(traceparent && { traceparent }),
+  });
+}
+
+/** Moves between running and paused, with its event. */
+export function changePaused(tx: Tx, record: SandboxRecord, paused: boolean, actor: Actor): void {
+  const state = paused ? "paused" : "running";
+  tx.putSandbox({ ...record, state });
+  tx.emit(record.sandbox_id, {
+    type: paused ? "lifecycle.paused" : "lifecycle.resumed",
+    data: { changed: { state: { old: record.state, new: state } } },
+    actor,
+  });
+}
+
+type Told<T extends JournaledType> = { type: T; data: Extract<SandboxEvent, { type: T }>["data"] };
+
+function emitCaused(
+  tx: Tx,
+  sandboxId: string,
+  cause: string | null | undefined,
+  told: Told<"limit.oom"> | Told<"limit.reached"> | Told<"lifecycle.expiring">,
+): void {
+  tx.emit(sandboxId, { ...told, actor: { kind: "guest" }, ...(cause && { cause }) });
+}
+
+const latest = (a: string, b: string): string => (a > b ? a : b);
+
+/** The guest only echoes what a server sent, but a captured guest may echo anything. */
+function parseMeta(meta: unknown): ExecMeta {
+  if (typeof meta !== "object" || meta === null) return {};
+  const { client, traceparent } = meta as Record<string, unknown>;
+  return {
+    ...(typeof client === "string" && { client: client.slice(0, 200) }),
+    ...(typeof traceparent === "string" &&
+      /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent) && { traceparent }),
+  };
+}

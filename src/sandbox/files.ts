@@ -1,0 +1,264 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { SandboxError } from "../errors.ts";
+import { findSandbox, withGuest } from "./access.ts";
+import type { Call, FileListRequest, FileReadRequestView, FileWriteRequest } from "./api.ts";
+import type { Core } from "./core.ts";
+import { agent, trace } from "./create.ts";
+import type { FileReadAnswer, FileToWrite } from "./guest/types.ts";
+import { requireLive, requireRunning } from "./lifecycle.ts";
+import type { FileListResult, FileReadResult, FileWriteResult } from "./views.ts";
+
+const maxWriteBytes = 8 * 2 ** 20;
+const defaultReadBytes = 32 * 1024;
+const defaultEntries = 200;
+/** file.changed is told at most once per sandbox in this time. */
+const coalesceMs = 1000;
+/** Room for content in an answer, escaped as JSON. */
+const maxEscapedBytes = 60 * 1024;
+
+type Change = { path: string; op: string; size_bytes: number | null };
+
+/** Reading and writing files through the guest. */
+export class Files {
+  readonly #core: Core;
+  readonly #changes: FileChanges;
+
+  constructor(core: Core) {
+    this.#core = core;
+    this.#changes = new FileChanges(core);
+  }
+
+  async read(sandbox: string, request: FileReadRequestView, call: Call): Promise<FileReadResult> {
+    if (request.offset !== undefined && (request.line_start !== undefined || request.line_end !== undefined)) {
+      throw new SandboxError(
+        "INVALID_ARGUMENT",
+        "Give lines (`line_start`, `line_end`) or bytes (`offset`), not both.",
+      );
+    }
+    const record = findSandbox(this.#core, sandbox);
+    requireLive(record);
+    const byBytes = request.offset !== undefined || request.encoding === "base64";
+    const encoding = request.encoding ?? "utf8";
+    const read = (maxBytes: number) =>
+      withGuest(
+        this.#core,
+        record.sandbox_id,
+        call.signal,
+        (guest) =>
+          guest.readFile(
+            {
+              path: request.path,
+              max_bytes: maxBytes,
+              ...(byBytes
+                ? { offset: request.offset ?? 0 }
+                : {
+                    line_start: request.line_start ?? 1,
+                    ...(request.line_end !== undefined && { line_end: request.line_end }),
+                  }),
+            },
+            call.signal,
+          ),
+        { repeatable: true },
+      );
+    let maxBytes = request.max_bytes ?? defaultReadBytes;
+    let answer = await read(maxBytes);
+    let result = fileReadResult(request, answer, encoding);
+    // What is asked for and what fits a result differ: base64 and escapes take more room.
+    for (
+      let escaped = escapedBytes(result);
+      escaped > maxEscapedBytes && maxBytes > 1024;
+      escaped = escapedBytes(result)
+    ) {
+      maxBytes = Math.max(
+        1024,
+        Math.floor((Math.min(maxBytes, answer.bytes.length) * maxEscapedBytes * 0.95) / escaped),
+      );
+      answer = await read(maxBytes);
+      result = fileReadResult(request, answer, encoding);
+    }
+    return result;
+  }
+
+  async write(sandbox: string, files: FileWriteRequest[], call: Call): Promise<FileWriteResult> {
+    const record = findSandbox(this.#core, sandbox);
+    requireRunning(record);
+    const toWrite = files.map(decode);
+    const total = toWrite.reduce((sum, file) => sum + file.bytes.length, 0);
+    if (total > maxWriteBytes) {
+      throw new SandboxError("LIMIT_EXCEEDED", `The files hold ${total} bytes; one call takes ${maxWriteBytes}.`, {
+        next: "Write them in several calls, or create the data inside the sandbox with exec_run.",
+      });
+    }
+    const written = await withGuest(
+      this.#core,
+      record.sandbox_id,
+      call.signal,
+      (guest) => guest.writeFiles(toWrite, call.signal),
+      { repeatable: false },
+    );
+    this.#changes.add(
+      record.sandbox_id,
+      written.map((file) => ({ path: file.path, op: file.created ? "create" : "write", size_bytes: file.size_bytes })),
+      call,
+    );
+    return { files: written };
+  }
+
+  async list(sandbox: string, request: FileListRequest, call: Call): Promise<FileListResult> {
+    const record = findSandbox(this.#core, sandbox);
+    requireLive(record);
+    const { entries, next_cursor } = await withGuest(
+      this.#core,
+      record.sandbox_id,
+      call.signal,
+      (guest) =>
+        guest.listFiles(
+          {
+            path: request.path ?? ".",
+            depth: request.depth ?? 1,
+            limit: request.limit ?? defaultEntries,
+            ...(request.glob !== undefined && { glob: request.glob }),
+            ...(request.cursor !== undefined && { cursor: request.cursor }),
+          },
+          call.signal,
+        ),
+      { repeatable: true },
+    );
+    return {
+      entries: entries.map(({ path, type, size_bytes, mode, modified_at, target }) => ({
+        path,
+        type,
+        size_bytes,
+        mode,
+        modified_at,
+        ...(target !== undefined && { target }),
+      })),
+      ...(next_cursor !== undefined && { next_cursor }),
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#changes[Symbol.asyncDispose]();
+  }
+}
+
+function fileReadResult(
+  request: FileReadRequestView,
+  answer: FileReadAnswer,
+  encoding: "utf8" | "base64",
+): FileReadResult {
+  const { file, bytes } = answer;
+  const notes: string[] = [];
+  if (answer.cut_lines > 0)
+    notes.push(`${answer.cut_lines} line(s) longer than 2000 characters were cut; read by \`offset\` for all of them.`);
+  const text =
+    encoding === "utf8" ? new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes) : bytes.toString("base64");
+  if (encoding === "utf8" && text.includes("\ufffd") && !isUtf8(bytes)) {
+    notes.push('Not all of it is UTF-8: such bytes are shown as U+FFFD. Use encoding "base64" for the exact bytes.');
+  }
+  const numbered = request.line_numbers === true && encoding === "utf8" && answer.line_start !== undefined;
+  return {
+    path: request.path,
+    content: numbered ? numberLines(text, answer.line_start ?? 1) : text,
+    encoding,
+    size_bytes: file.size_bytes,
+    mode: file.mode,
+    etag: file.etag,
+    ...(answer.line_start !== undefined && { line_start: answer.line_start }),
+    ...(answer.line_end !== undefined && { line_end: answer.line_end }),
+    ...(answer.total_lines !== undefined && { total_lines: answer.total_lines }),
+    ...(answer.next_line !== undefined && { next_line: answer.next_line }),
+    ...(answer.next_offset !== undefined && { next_offset: answer.next_offset }),
+    omitted: answer.omitted,
+    ...(notes.length > 0 && { notes }),
+  };
+}
+
+function isUtf8(bytes: Buffer): boolean {
+  try {
+    new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function numberLines(text: string, first: number): string {
+  const lines = text.split("\n");
+  const end = text.endsWith("\n") ? lines.length - 1 : lines.length;
+  return lines.map((line, i) => (i < end ? `${String(first + i).padStart(6)}\t${line}` : line)).join("\n");
+}
+
+function escapedBytes(result: FileReadResult): number {
+  return result.content.length * 6 <= maxEscapedBytes
+    ? result.content.length
+    : Buffer.byteLength(JSON.stringify(result.content));
+}
+
+function decode(file: FileWriteRequest): FileToWrite {
+  if (file.encoding === "base64" && !/^[A-Za-z0-9+/\s]*={0,2}\s*$/.test(file.content)) {
+    throw new SandboxError("INVALID_ARGUMENT", `The content for ${JSON.stringify(file.path)} is not valid base64.`);
+  }
+  return {
+    path: file.path,
+    bytes: Buffer.from(file.content, file.encoding === "base64" ? "base64" : "utf8"),
+    ...(file.mode !== undefined && { mode: file.mode }),
+    ...(file.if_match !== undefined && { if_match: file.if_match }),
+  };
+}
+
+interface Pending {
+  changes: Map<string, Change>;
+  call: Call;
+}
+
+/** Tells of changed files: the first at once, what follows within a second together. */
+class FileChanges implements AsyncDisposable {
+  readonly #core: Core;
+  readonly #pending = new Map<string, Pending>();
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  add(sandboxId: string, changes: Change[], call: Call): void {
+    const open = this.#pending.get(sandboxId);
+    if (open) {
+      for (const change of changes) open.changes.set(change.path, change);
+      return;
+    }
+    this.#pending.set(sandboxId, { changes: new Map(), call });
+    this.#tell(sandboxId, changes, call);
+    void delay(coalesceMs, undefined, { ref: false }).then(() => this.#flush(sandboxId));
+  }
+
+  #flush(sandboxId: string): void {
+    const open = this.#pending.get(sandboxId);
+    this.#pending.delete(sandboxId);
+    if (open && open.changes.size > 0) this.#tell(sandboxId, [...open.changes.values()], open.call);
+  }
+
+  #tell(sandboxId: string, all: Change[], call: Call): void {
+    const changes = all.slice(0, 200);
+    const omitted = all.length - changes.length;
+    this.#core.store
+      .write((tx) => {
+        const record = tx.sandbox(sandboxId);
+        if (!record) return;
+        tx.putSandbox({ ...record, last_used_at: new Date().toISOString() });
+        tx.emit(sandboxId, {
+          type: "file.changed",
+          data: { changes, ...(omitted > 0 && { omitted }) },
+          actor: agent(call),
+          ...trace(call),
+        });
+      })
+      .catch((err: unknown) =>
+        this.#core.logger.error({ err, sandbox_id: sandboxId }, "could not journal file.changed"),
+      );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const sandboxId of [...this.#pending.keys()]) this.#flush(sandboxId);
+  }
+}

@@ -1,0 +1,76 @@
+import { SandboxError } from "../errors.ts";
+import type { EndReason, SandboxState } from "./events.ts";
+import type { SandboxRecord } from "./store/types.ts";
+
+/** Pure rules of a sandbox's life: `creating → running ⇄ paused → ended`, or `failed` before ready. */
+
+export const isTerminal = (state: SandboxState): boolean => state === "ended" || state === "failed";
+
+/** Exit codes of the guest, guest/API.md. */
+export const guestExit = { asked: 0, ttl: 80, idle: 81, boot: 82, setup: 84 } as const;
+
+/** Why a sandbox is over, from what was asked and how its PID 1 went. */
+export function endReason(record: SandboxRecord, exitCode: number | null): { reason: EndReason; expected: boolean } {
+  if (record.ending) return { reason: record.ending.reason, expected: true };
+  if (exitCode === guestExit.ttl) return { reason: "ttl", expected: true };
+  if (exitCode === guestExit.idle) return { reason: "idle", expected: true };
+  // Never claimed: whoever created it died before it was usable.
+  if (exitCode === guestExit.boot) return { reason: "reconciled", expected: true };
+  return { reason: "died", expected: false };
+}
+
+/** Exit codes above 128 of a process that a signal ended. */
+export function exitSignal(exitCode: number | null): string | undefined {
+  if (exitCode === 137) return "KILL";
+  if (exitCode === 143) return "TERM";
+  if (exitCode === 139) return "SEGV";
+  return undefined;
+}
+
+const reasonWords: Record<EndReason | "failed", string> = {
+  request: "it was destroyed on request",
+  ttl: "its ttl_s was over",
+  idle: "it was idle for longer than idle_s",
+  died: "it died",
+  reconciled: "it was gone when a server looked for it",
+  policy: "the policy ended it",
+  failed: "it could not be created",
+};
+
+/** Throws the error that fits unless commands can run in the sandbox now. */
+export function requireRunning(record: SandboxRecord): void {
+  if (record.state === "running") {
+    if (record.ending)
+      throw new SandboxError(
+        "SANDBOX_ENDED",
+        `Sandbox ${label(record)} is ending: ${reasonWords[record.ending.reason]}.`,
+      );
+    return;
+  }
+  requireLive(record);
+  if (record.state === "creating") {
+    throw new SandboxError("SANDBOX_NOT_RUNNING", `Sandbox ${label(record)} is still being created.`, {
+      next: `Call sandbox_get {"sandbox_id":"${record.sandbox_id}","wait_s":30} to wait until it is running.`,
+      retryable: true,
+    });
+  }
+  throw new SandboxError("SANDBOX_NOT_RUNNING", `Sandbox ${label(record)} is paused.`, {
+    next: `Call sandbox_update {"sandbox_id":"${record.sandbox_id}","paused":false} to resume it.`,
+  });
+}
+
+/** Throws SANDBOX_ENDED with why and when, unless the sandbox is creating, running or paused. */
+export function requireLive(record: SandboxRecord): void {
+  if (!isTerminal(record.state)) return;
+  const ended = record.ended;
+  const why = reasonWords[ended?.reason ?? "died"];
+  const oom = ended?.oom_killed ? ", out of memory" : "";
+  const message = ended?.message ? ` (${ended.message})` : "";
+  throw new SandboxError(
+    "SANDBOX_ENDED",
+    `Sandbox ${label(record)} ended at ${ended?.at ?? "an unknown time"}: ${why}${oom}${message}.`,
+  );
+}
+
+const label = (record: SandboxRecord): string =>
+  record.name ? `${record.name} (${record.sandbox_id})` : record.sandbox_id;

@@ -1,0 +1,202 @@
+import { SandboxError } from "../errors.ts";
+import { findSandbox, withGuest } from "./access.ts";
+import type { Call, EventsRequest } from "./api.ts";
+import type { Core } from "./core.ts";
+import { type JournalEntry, journaledEvents } from "./events.ts";
+import type { Guest, GuestStats } from "./guest/types.ts";
+import { requireLive } from "./lifecycle.ts";
+import type { EventsResult, StatsView } from "./views.ts";
+
+const newestByDefault = 20;
+const mostEvents = 200;
+const maxEventBytes = 52 * 1024;
+
+/** Stats of sandboxes, with the share of cpu since the sample before. */
+export class StatsReader {
+  readonly #core: Core;
+  readonly #last = new WeakMap<Guest, { usageMs: number; uptimeMs: number }>();
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  async read(sandbox: string, call: Call): Promise<StatsView> {
+    const record = findSandbox(this.#core, sandbox);
+    requireLive(record);
+    return this.sample(record.sandbox_id, call.signal);
+  }
+
+  async sample(sandboxId: string, signal: AbortSignal): Promise<StatsView> {
+    return withGuest(this.#core, sandboxId, signal, async (guest) => this.#view(guest, await guest.stats(signal)), {
+      repeatable: true,
+    });
+  }
+
+  #view(guest: Guest, stats: GuestStats): StatsView {
+    const last = this.#last.get(guest);
+    const usageMs = stats.cpu.usage_ms;
+    let usagePct: number | null = null;
+    if (usageMs !== null) {
+      const [spent, passed] = last
+        ? [usageMs - last.usageMs, stats.uptime_ms - last.uptimeMs]
+        : [usageMs, stats.uptime_ms];
+      usagePct = passed > 0 ? Math.round((spent / passed) * 1000) / 10 : null;
+      // Too short a time says nothing; the older sample stays the base.
+      if (!last || passed >= 500) this.#last.set(guest, { usageMs, uptimeMs: stats.uptime_ms });
+    }
+    const { cpu, notes, ...rest } = stats;
+    return { ...rest, cpu: { ...cpu, usage_pct: usagePct }, ...(notes.length > 0 && { notes }) };
+  }
+}
+
+/** Events from the journal: a page of them, or a wait for the next. */
+export async function readEvents(core: Core, request: EventsRequest, call: Call): Promise<EventsResult> {
+  const { journal } = core.store;
+  const sandboxId = request.sandbox_id === undefined ? undefined : findSandbox(core, request.sandbox_id).sandbox_id;
+  const types = checkedTypes(request.types);
+  const limit = Math.min(request.limit ?? newestByDefault, mostEvents);
+  const wanted = (entry: JournalEntry): boolean =>
+    entry.tenant === core.tenant &&
+    (!types || types.has(entry.type)) &&
+    (request.exec_id === undefined || entry.data["exec_id"] === request.exec_id);
+  const render = request.format === "cloudevents" ? core.toCloudEvent : compactEvent;
+
+  if (request.after === undefined && !request.wait_s) {
+    const entries = newestMatching(core, sandboxId, wanted, limit);
+    return page(entries, render, journal.newest());
+  }
+  const after = cursorOf(request.after ?? "now", journal.newest());
+  const oldest = journal.oldest();
+  const gap =
+    request.after !== undefined && request.after !== "now" && request.after !== "start" && after + 1 < oldest
+      ? `Events after ${after} up to ${oldest - 1} are no longer kept.`
+      : undefined;
+  const deadline = performance.now() + (request.wait_s ?? 0) * 1000;
+  let position = after;
+  for (;;) {
+    // Subscribed before reading: what is appended in between wakes the wait.
+    const appended = nextAppend(core, call.signal, deadline);
+    try {
+      const found: JournalEntry[] = [];
+      for (;;) {
+        const batch = journal.after(position, { limit: 500, ...(sandboxId && { sandboxId }) });
+        for (const entry of batch) {
+          position = entry.cursor;
+          if (wanted(entry)) found.push(entry);
+          if (found.length === limit) break;
+        }
+        if (batch.length < 500 || found.length >= limit) break;
+      }
+      if (found.length > 0 || performance.now() >= deadline) {
+        return { ...page(found, render, position), ...(gap && { gap }) };
+      }
+      await appended.wait();
+    } finally {
+      appended.cancel();
+    }
+  }
+}
+
+function newestMatching(
+  core: Core,
+  sandboxId: string | undefined,
+  wanted: (e: JournalEntry) => boolean,
+  limit: number,
+): JournalEntry[] {
+  // Filters may skip most entries: look further back in growing steps, up to a bound.
+  for (let window = limit; ; window *= 8) {
+    const entries = core.store.journal.latest({ limit: window, ...(sandboxId && { sandboxId }) });
+    const matching = entries.filter(wanted);
+    if (matching.length >= limit || entries.length < window || window > 50_000) return matching.slice(-limit);
+  }
+}
+
+function page(
+  entries: JournalEntry[],
+  render: (entry: JournalEntry) => Record<string, unknown>,
+  position: number,
+): EventsResult {
+  const events: Record<string, unknown>[] = [];
+  let bytes = 0;
+  let next = position;
+  for (const [i, entry] of entries.entries()) {
+    const event = render(entry);
+    bytes += Buffer.byteLength(JSON.stringify(event));
+    if (bytes > maxEventBytes && i > 0) {
+      next = entries[i - 1]?.cursor ?? position;
+      break;
+    }
+    events.push(event);
+  }
+  return { events, next_cursor: String(next) };
+}
+
+function nextAppend(
+  core: Core,
+  signal: AbortSignal,
+  deadline: number,
+): { wait: () => Promise<void>; cancel: () => void } {
+  let wake: () => void = () => {};
+  const appended = new Promise<void>((resolve) => {
+    wake = resolve;
+  });
+  const unsubscribe = core.store.journal.onAppend(() => wake());
+  return {
+    async wait() {
+      const timer = setTimeout(() => wake(), Math.max(0, deadline - performance.now()));
+      const onAbort = () => wake();
+      signal.addEventListener("abort", onAbort, { once: true });
+      try {
+        if (!signal.aborted) await appended;
+      } finally {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", onAbort);
+      }
+      if (signal.aborted) throw new SandboxError("ABORTED", "The call was cancelled.");
+    },
+    cancel: unsubscribe,
+  };
+}
+
+function cursorOf(after: string, newest: number): number {
+  if (after === "start") return 0;
+  if (after === "now") return newest;
+  if (!/^\d{1,15}$/.test(after)) {
+    throw new SandboxError(
+      "INVALID_ARGUMENT",
+      `after: ${JSON.stringify(after.slice(0, 60))} is no cursor; give "start", "now" or a cursor from an earlier answer.`,
+    );
+  }
+  return Math.min(Number(after), newest);
+}
+
+function checkedTypes(types: string[] | undefined): Set<string> | undefined {
+  if (!types || types.length === 0) return undefined;
+  const known = Object.keys(journaledEvents);
+  // A domain alone means all of its events.
+  const chosen = types.flatMap((type) => known.filter((name) => name === type || name.startsWith(`${type}.`)));
+  const unknown = types.filter((type) => !known.some((name) => name === type || name.startsWith(`${type}.`)));
+  if (unknown.length > 0) {
+    throw new SandboxError(
+      "INVALID_ARGUMENT",
+      `types: unknown ${unknown.map((t) => JSON.stringify(t.slice(0, 60))).join(", ")}; known are ${known.join(", ")}.`,
+    );
+  }
+  return new Set(chosen);
+}
+
+const commonKeys = new Set(["sandbox_id", "host", "tenant", "labels", "actor"]);
+
+/** An event without what repeats in every one. */
+export function compactEvent(entry: JournalEntry): Record<string, unknown> {
+  const data = Object.fromEntries(Object.entries(entry.data).filter(([key]) => !commonKeys.has(key)));
+  return {
+    cursor: String(entry.cursor),
+    id: entry.id,
+    time: entry.time,
+    type: entry.type,
+    sandbox_id: entry.sandbox_id,
+    sequence: entry.sequence,
+    ...data,
+  };
+}

@@ -1,0 +1,91 @@
+import { SandboxError } from "../errors.ts";
+import { settleIfGone } from "./access.ts";
+import type { BackendStatus } from "./backend.ts";
+import type { Core } from "./core.ts";
+import { markReady } from "./create.ts";
+import { isTerminal } from "./lifecycle.ts";
+import { failSandbox, settleDeath } from "./settle.ts";
+import type { SandboxRecord } from "./store/types.ts";
+import { deadline } from "./wait.ts";
+
+/**
+ * Compares the store with the engine and brings both in step: what died unseen is told, what a dead creator left is adopted or
+ * removed, shells go. Only sandboxes of this install and this engine are looked at; an engine that does not answer changes nothing.
+ */
+export async function reconcile(core: Core, signal: AbortSignal): Promise<void> {
+  const { store, backend, logger } = core;
+  const { engine_id } = await backend.engine(signal);
+  // Records first: one that is running in this snapshot has had its container before the listing.
+  const records = store.liveSandboxes().filter((record) => record.engine_id === engine_id);
+  const statuses = new Map((await backend.list(signal)).map((status) => [status.sandbox_id, status]));
+
+  const steps: Promise<void>[] = records.map((record) => bringInStep(core, record, statuses.get(record.sandbox_id)));
+  for (const [id, status] of statuses) {
+    const record = store.sandbox(id);
+    // Intent comes first, so a container without a live record belongs to nobody any more.
+    if (!record || isTerminal(record.state)) steps.push(settleDeath(core, id, status));
+  }
+  for (const result of await Promise.allSettled(steps)) {
+    if (result.status === "rejected")
+      logger.warn({ err: result.reason }, "a sandbox could not be reconciled; it is tried again");
+  }
+}
+
+async function bringInStep(core: Core, record: SandboxRecord, status: BackendStatus | undefined): Promise<void> {
+  const { store, backend, logger } = core;
+  const id = record.sandbox_id;
+  const creating = record.state === "creating";
+  if (creating && store.processes.alive(record.creator)) return;
+
+  if (record.ending && status?.state === "running") {
+    // Someone asked for its end and died, or the engine was away: finish it.
+    await backend.kill(id);
+    await settleIfGone(core, id);
+    return;
+  }
+  if (creating && status?.state === "running") {
+    await adopt(core, record);
+    return;
+  }
+  if (creating) {
+    logger.info({ sandbox_id: id, engine: status?.state ?? "absent" }, "removing what a dead server was creating");
+    await fail(core, record, "The server that was creating it ended.");
+    return;
+  }
+  if (status?.state === "running") return;
+  await settleDeath(core, id, status);
+}
+
+/** A sandbox whose creator died after the engine started it: usable if its lease was claimed or it lacks nothing. */
+async function adopt(core: Core, record: SandboxRecord): Promise<void> {
+  const id = record.sandbox_id;
+  const signal = deadline(20_000);
+  try {
+    const guest = await core.connections.guest(id, signal);
+    const health = await guest.health(signal);
+    if (!health.lease.claimed && record.env_keys.length > 0) {
+      // The env values died with the creator: handing it out without them would be silently wrong.
+      throw new SandboxError("INTERNAL", "The server that was creating it ended before it was complete.");
+    }
+    if (!health.lease.claimed)
+      await guest.setLease({ ttl_ms: record.ttl_s * 1000, idle_ms: record.idle_s * 1000 }, signal);
+    await core.store.write((tx) => {
+      const current = tx.sandbox(id);
+      if (current?.state === "creating")
+        markReady(tx, { ...current, shell: health.shell }, Date.now() - Date.parse(record.created_at));
+    });
+    core.logger.info({ sandbox_id: id }, "adopted a sandbox its creator left");
+  } catch (error) {
+    await fail(core, record, SandboxError.from(error).message);
+  }
+}
+
+async function fail(core: Core, record: SandboxRecord, message: string): Promise<void> {
+  await core.connections.drop(record.sandbox_id);
+  await core.store.write((tx) => {
+    const current = tx.sandbox(record.sandbox_id);
+    if (current?.state !== "creating") return;
+    failSandbox(tx, current, "create", { code: "ABORTED", message, retryable: true });
+  });
+  await core.backend.remove(record.sandbox_id);
+}

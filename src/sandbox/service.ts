@@ -1,0 +1,197 @@
+import { findSandbox, withGuest } from "./access.ts";
+import type {
+  Call,
+  CreateRequest,
+  EventsRequest,
+  ExecOutputRequest,
+  ExecRequest,
+  FileListRequest,
+  FileReadRequestView,
+  FileWriteRequest,
+  ListRequest,
+  Sandboxes,
+  UpdateRequest,
+} from "./api.ts";
+import type { Core } from "./core.ts";
+import { Creator } from "./create.ts";
+import { destroySandbox } from "./destroy.ts";
+import type { JournalEntry } from "./events.ts";
+import { Execs } from "./execs.ts";
+import { Files } from "./files.ts";
+import { isTerminal, requireLive } from "./lifecycle.ts";
+import { readEvents, type StatsReader } from "./observe.ts";
+import { sandboxRow, sandboxView } from "./present.ts";
+import { updateSandbox } from "./update.ts";
+import type {
+  Destroyed,
+  EventsResult,
+  ExecResult,
+  ExecRow,
+  FileListResult,
+  FileReadResult,
+  FileWriteResult,
+  SandboxList,
+  SandboxView,
+  StatsView,
+} from "./views.ts";
+import { abortable, within } from "./wait.ts";
+
+const defaultWaitS = 30;
+const defaultRows = 50;
+const mostRows = 200;
+
+/** The use cases, on any backend. */
+export class SandboxService implements Sandboxes {
+  readonly #core: Core;
+  readonly #creator: Creator;
+  readonly #execs: Execs;
+  readonly #files: Files;
+  readonly #stats: StatsReader;
+
+  constructor(core: Core, stats: StatsReader) {
+    this.#core = core;
+    this.#stats = stats;
+    this.#creator = new Creator(core);
+    this.#execs = new Execs(core);
+    this.#files = new Files(core);
+  }
+
+  async create(request: CreateRequest, call: Call): Promise<SandboxView> {
+    const id = await this.#creator.begin(request, call);
+    return this.#settled(id, request.wait_s ?? defaultWaitS, call);
+  }
+
+  async get(sandbox: string, options: { wait_s?: number | undefined }, call: Call): Promise<SandboxView> {
+    const record = findSandbox(this.#core, sandbox);
+    if (record.state === "creating" && options.wait_s) return this.#settled(record.sandbox_id, options.wait_s, call);
+    return this.#view(record.sandbox_id, call.signal);
+  }
+
+  /** Waits until a sandbox is no longer creating; a failure is thrown as the error that caused it where this process knows it. */
+  async #settled(id: string, waitS: number, call: Call): Promise<SandboxView> {
+    const work = this.#creator.work(id);
+    if (work) await abortable(within(work, waitS * 1000), call.signal);
+    else await this.#waitWhileCreating(id, waitS * 1000, call.signal);
+    const record = findSandbox(this.#core, id);
+    if (record.state === "failed" && !work) requireLive(record);
+    return this.#view(id, call.signal);
+  }
+
+  /** Another process is creating it: its events tell when that is over. */
+  async #waitWhileCreating(id: string, ms: number, signal: AbortSignal): Promise<void> {
+    const creating = () => this.#core.store.sandbox(id)?.state === "creating";
+    if (!creating()) return;
+    let wake: () => void = () => {};
+    const over = new Promise<void>((resolve) => {
+      wake = resolve;
+    });
+    const unsubscribe = this.#core.store.journal.onAppend(() => {
+      if (!creating()) wake();
+    });
+    try {
+      if (creating()) await abortable(within(over, ms), signal);
+    } finally {
+      unsubscribe();
+    }
+  }
+
+  async list(request: ListRequest, call: Call): Promise<SandboxList> {
+    const limit = Math.min(request.limit ?? defaultRows, mostRows);
+    const includeEnded = request.include_ended === true || request.state === "ended" || request.state === "failed";
+    const sandboxes = [];
+    for (const record of this.#core.store.sandboxes({
+      tenant: this.#core.tenant,
+      includeEnded,
+      ...(request.cursor !== undefined && { beforeKey: request.cursor }),
+    })) {
+      if (request.state !== undefined && record.state !== request.state) continue;
+      if (request.here && (record.origin.client !== call.client || record.origin.folder !== call.folder)) continue;
+      if (request.labels && !Object.entries(request.labels).every(([key, value]) => record.labels[key] === value))
+        continue;
+      if (sandboxes.length === limit) return { sandboxes, next_cursor: sandboxes.at(-1)?.sandbox_id ?? "" };
+      sandboxes.push(sandboxRow(record));
+    }
+    return { sandboxes };
+  }
+
+  async update(sandbox: string, request: UpdateRequest, call: Call): Promise<SandboxView> {
+    const record = findSandbox(this.#core, sandbox);
+    await updateSandbox(this.#core, record, request, call);
+    return this.#view(record.sandbox_id, call.signal);
+  }
+
+  destroy(sandbox: string, call: Call): Promise<Destroyed> {
+    const record = findSandbox(this.#core, sandbox);
+    return destroySandbox(this.#core, record, call.client, this.#creator.work(record.sandbox_id));
+  }
+
+  execRun(sandbox: string, request: ExecRequest, call: Call): Promise<ExecResult> {
+    return this.#execs.run(sandbox, request, call);
+  }
+
+  execOutput(sandbox: string, execId: string, request: ExecOutputRequest, call: Call): Promise<ExecResult> {
+    return this.#execs.output(sandbox, execId, request, call);
+  }
+
+  execKill(
+    sandbox: string,
+    execId: string,
+    request: { signal?: string | undefined; grace_s?: number | undefined },
+    call: Call,
+  ): Promise<ExecResult> {
+    return this.#execs.kill(sandbox, execId, request, call);
+  }
+
+  execList(sandbox: string, call: Call): Promise<{ execs: ExecRow[] }> {
+    return this.#execs.list(sandbox, call);
+  }
+
+  fileRead(sandbox: string, request: FileReadRequestView, call: Call): Promise<FileReadResult> {
+    return this.#files.read(sandbox, request, call);
+  }
+
+  fileWrite(sandbox: string, files: FileWriteRequest[], call: Call): Promise<FileWriteResult> {
+    return this.#files.write(sandbox, files, call);
+  }
+
+  fileList(sandbox: string, request: FileListRequest, call: Call): Promise<FileListResult> {
+    return this.#files.list(sandbox, request, call);
+  }
+
+  stats(sandbox: string, call: Call): Promise<StatsView> {
+    return this.#stats.read(sandbox, call);
+  }
+
+  events(request: EventsRequest, call: Call): Promise<EventsResult> {
+    return readEvents(this.#core, request, call);
+  }
+
+  onEvents(listener: (entries: JournalEntry[]) => void): () => void {
+    const { journal } = this.#core.store;
+    let position = journal.newest();
+    return journal.onAppend(() => {
+      const entries = journal.after(position, { limit: 1000 }).filter((entry) => entry.tenant === this.#core.tenant);
+      position = Math.max(position, journal.newest());
+      if (entries.length > 0) listener(entries);
+    });
+  }
+
+  async #view(id: string, signal: AbortSignal): Promise<SandboxView> {
+    const record = findSandbox(this.#core, id);
+    const cursor = String(this.#core.store.journal.newest());
+    const execs = this.#core.store.execs(id, isTerminal(record.state) ? 5 : 0);
+    if (record.state !== "running" && record.state !== "paused") return sandboxView(record, cursor, execs);
+    const health = await withGuest(this.#core, id, signal, (guest) => guest.health(signal), { repeatable: true }).catch(
+      (error: unknown) => {
+        if (signal.aborted) throw error;
+        return undefined;
+      },
+    );
+    return sandboxView(findSandbox(this.#core, id), cursor, execs, health);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#creator.settled(3_000);
+    await this.#files[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,139 @@
+import type { SandboxError } from "../errors.ts";
+import type { BackendStatus } from "./backend.ts";
+import type { Core } from "./core.ts";
+import type { Actor } from "./events.ts";
+import { applyFacts, completeExec } from "./facts.ts";
+import { parseFlightRecorder } from "./guest/flight-recorder.ts";
+import { lostCompletion } from "./ingest.ts";
+import { endReason, exitSignal, guestExit, isTerminal } from "./lifecycle.ts";
+import type { SandboxRecord, Tx } from "./store/types.ts";
+
+/** What is known of a sandbox's consumption when it ends. */
+export interface Totals {
+  cpu_ms: number | null;
+  peak_memory_bytes: number | null;
+}
+
+/** How a sandbox went, as far as the engine still knows. */
+export interface Death {
+  exit_code: number | null;
+  oom_killed: boolean;
+}
+
+/**
+ * Brings a sandbox whose processes are gone to its end, exactly once, and removes what is left of it: facts from the flight
+ * recorder, the end of every open exec, `died` and `destroyed` are durable before the shell goes. Any process may call it at any
+ * time for any id; the transaction decides who tells.
+ */
+export async function settleDeath(
+  core: Core,
+  sandboxId: string,
+  status: BackendStatus | undefined,
+  totals?: Totals,
+): Promise<void> {
+  const record = core.store.sandbox(sandboxId);
+  if (record && !isTerminal(record.state)) {
+    const words = status ? await core.backend.lastWords(sandboxId).catch(() => []) : [];
+    const facts = parseFlightRecorder(words);
+    const death = { exit_code: status?.exit_code ?? null, oom_killed: status?.oom_killed ?? false };
+    await core.store.write((tx) => {
+      applyFacts(tx, sandboxId, facts);
+      endSandbox(tx, sandboxId, status ? death : undefined, totals);
+    });
+    core.logger.info(
+      { sandbox_id: sandboxId, reason: core.store.sandbox(sandboxId)?.ended?.reason, ...death },
+      "sandbox ended",
+    );
+  }
+  await core.connections.drop(sandboxId);
+  if (status) {
+    await core.store.flushed();
+    await core.backend.remove(sandboxId);
+  }
+}
+
+/** The terminal transition. `death` is undefined when the engine had nothing left of the sandbox. */
+function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined, totals?: Totals): void {
+  const record = tx.sandbox(sandboxId);
+  if (!record || isTerminal(record.state)) return;
+  const at = new Date().toISOString();
+  const exitCode = death?.exit_code ?? null;
+  const { reason, expected } = death
+    ? endReason(record, exitCode)
+    : { reason: record.ending?.reason ?? ("reconciled" as const), expected: true };
+  if (record.state === "creating" && reason !== "request") {
+    failSandbox(tx, record, "start", {
+      code: "INTERNAL",
+      message:
+        exitCode === guestExit.setup
+          ? "The sandbox could not set itself up."
+          : `It ended before it was ready${exitCode === null ? "" : `, exit code ${exitCode}`}.`,
+      retryable: true,
+    });
+    return;
+  }
+  for (const exec of tx.openExecs(sandboxId)) completeExec(tx, exec, lostCompletion(), null, { kind: "system" });
+  const client = record.ending?.client;
+  const actor: Actor = client === undefined ? { kind: "system" } : { kind: "agent", client };
+  const signal = exitSignal(exitCode);
+  tx.putSandbox({
+    ...record,
+    state: "ended",
+    ended: {
+      at,
+      reason,
+      exit_code: exitCode,
+      oom_killed: death?.oom_killed ?? false,
+      cpu_ms: totals?.cpu_ms ?? null,
+      peak_memory_bytes: totals?.peak_memory_bytes ?? null,
+    },
+  });
+  let cause: string | undefined;
+  if (death) {
+    cause = tx.emit(sandboxId, {
+      type: "lifecycle.died",
+      data: {
+        exit_code: exitCode,
+        ...(signal && { signal }),
+        oom_killed: death.oom_killed,
+        expected,
+        uptime_ms: record.ready_at ? Math.max(0, Date.parse(at) - Date.parse(record.ready_at)) : null,
+      },
+      actor: { kind: "engine" },
+    }).id;
+  }
+  tx.emit(sandboxId, {
+    type: "lifecycle.destroyed",
+    data: {
+      reason,
+      totals: {
+        cpu_ms: totals?.cpu_ms ?? null,
+        peak_memory_bytes: totals?.peak_memory_bytes ?? null,
+        execs: record.execs_total,
+      },
+    },
+    actor,
+    ...(cause && { cause }),
+  });
+}
+
+/** The other terminal transition: a sandbox that never became ready. */
+export function failSandbox(
+  tx: Tx,
+  record: SandboxRecord,
+  stage: string,
+  error: Pick<SandboxError, "code" | "message" | "retryable">,
+): void {
+  if (isTerminal(record.state)) return;
+  tx.putSandbox({
+    ...record,
+    state: "failed",
+    ended: { at: new Date().toISOString(), reason: "failed", message: error.message, oom_killed: false },
+  });
+  tx.emit(record.sandbox_id, {
+    type: "lifecycle.failed",
+    data: { stage, code: error.code, message: error.message.slice(0, 1000), retryable: error.retryable },
+    actor: { kind: "system" },
+    ...(record.request_id && { request_id: record.request_id }),
+  });
+}

@@ -1,0 +1,158 @@
+import { SandboxError } from "../errors.ts";
+import { withGuest } from "./access.ts";
+import { checkBound, PolicyDenied } from "./admission.ts";
+import type { Call, UpdateRequest } from "./api.ts";
+import type { Core } from "./core.ts";
+import { agent, recordDenial, trace } from "./create.ts";
+import { changePaused } from "./facts.ts";
+import { isTerminal, requireLive } from "./lifecycle.ts";
+import type { SandboxRecord } from "./store/types.ts";
+
+/** Changes a live sandbox: checked whole first, then done at engine and guest, then told. */
+export async function updateSandbox(
+  core: Core,
+  record: SandboxRecord,
+  request: UpdateRequest,
+  call: Call,
+): Promise<void> {
+  requireLive(record);
+  await checkLimits(core, record.sandbox_id, request, call);
+  const { ttl_s, idle_s, env, paused, cpus, memory_mb, pids } = request;
+  const beyondStore = [ttl_s, idle_s, env, paused, cpus, memory_mb, pids].some((value) => value !== undefined);
+  if (beyondStore) {
+    if (record.state === "creating") {
+      throw new SandboxError("SANDBOX_NOT_RUNNING", `Sandbox ${record.sandbox_id} is still being created.`, {
+        next: `Call sandbox_get {"sandbox_id":"${record.sandbox_id}","wait_s":30} first.`,
+        retryable: true,
+      });
+    }
+    await changeEngine(core, record, request, call.signal);
+    await changeGuest(core, record, request, call.signal);
+  }
+  await journalUpdate(core, record.sandbox_id, request, call);
+}
+
+async function checkLimits(core: Core, id: string, request: UpdateRequest, call: Call): Promise<void> {
+  try {
+    for (const key of ["ttl_s", "idle_s", "cpus", "memory_mb", "pids"] as const) {
+      const value = request[key];
+      if (value !== undefined) checkBound(key, value, core.policy);
+    }
+  } catch (error) {
+    if (error instanceof PolicyDenied) await recordDenial(core, error, call, id);
+    throw error;
+  }
+}
+
+async function changeEngine(
+  core: Core,
+  record: SandboxRecord,
+  request: UpdateRequest,
+  signal: AbortSignal,
+): Promise<void> {
+  const { cpus, memory_mb, pids } = request;
+  if (cpus === undefined && memory_mb === undefined && pids === undefined) return;
+  const limits = {
+    workspace_mb: record.resources.workspace_mb,
+    ...(cpus !== undefined && { cpus }),
+    ...(memory_mb !== undefined && { memory_mb }),
+    ...(pids !== undefined && { pids }),
+  };
+  await core.backend.update(record.sandbox_id, limits, signal);
+}
+
+async function changeGuest(
+  core: Core,
+  record: SandboxRecord,
+  request: UpdateRequest,
+  signal: AbortSignal,
+): Promise<void> {
+  const { ttl_s, idle_s, env, paused, pids } = request;
+  if ([ttl_s, idle_s, env, paused, pids].every((value) => value === undefined)) return;
+  await withGuest(
+    core,
+    record.sandbox_id,
+    signal,
+    async (guest) => {
+      if (pids !== undefined) await guest.setLimits({ pids }, signal);
+      if (env) {
+        const set = Object.fromEntries(
+          Object.entries(env).filter((pair): pair is [string, string] => pair[1] !== null),
+        );
+        await guest.patchEnv({ set, unset: Object.keys(env).filter((key) => env[key] === null) }, signal);
+      }
+      if (ttl_s !== undefined || idle_s !== undefined) {
+        const lease = {
+          ...(ttl_s !== undefined && { ttl_ms: ttl_s * 1000 }),
+          ...(idle_s !== undefined && { idle_ms: idle_s * 1000 }),
+        };
+        await guest.setLease(lease, signal);
+      }
+      if (paused === true) await guest.pause(signal);
+      if (paused === false) await guest.resume(signal);
+    },
+    { repeatable: true },
+  );
+}
+
+async function journalUpdate(core: Core, id: string, request: UpdateRequest, call: Call): Promise<void> {
+  const { ttl_s, idle_s, paused } = request;
+  await core.store.write((tx) => {
+    const before = tx.sandbox(id);
+    if (!before || isTerminal(before.state)) return;
+    const after = updated(before, request);
+    const changed = changes(before, after, { ttl: ttl_s !== undefined, idle: idle_s !== undefined });
+    if (Object.keys(changed).length > 0) {
+      tx.putSandbox(after);
+      tx.emit(id, { type: "lifecycle.updated", data: { changed }, actor: agent(call), ...trace(call) });
+    }
+    if (paused !== undefined && (before.state === "paused") !== paused) {
+      changePaused(tx, tx.sandbox(id) ?? after, paused, agent(call));
+    }
+  });
+}
+
+function updated(before: SandboxRecord, request: UpdateRequest): SandboxRecord {
+  const { labels, env, ttl_s, idle_s, cpus, memory_mb, pids } = request;
+  const merged = Object.entries({ ...before.labels, ...labels }).filter(
+    (pair): pair is [string, string] => pair[1] !== null,
+  );
+  const keys = new Set(before.env_keys);
+  for (const [key, value] of Object.entries(env ?? {})) {
+    if (value === null) keys.delete(key);
+    else keys.add(key);
+  }
+  return {
+    ...before,
+    labels: Object.fromEntries(merged),
+    env_keys: [...keys].sort(),
+    resources: {
+      ...before.resources,
+      ...(cpus !== undefined && { cpus }),
+      ...(memory_mb !== undefined && { memory_mb }),
+      ...(pids !== undefined && { pids }),
+    },
+    ...(ttl_s !== undefined && { ttl_s, expires_at: new Date(Date.now() + ttl_s * 1000).toISOString() }),
+    ...(idle_s !== undefined && { idle_s }),
+  };
+}
+
+/** Changed keys with old and new value; of the env only which keys there are. A lease asked for anew counts even if equal. */
+function changes(
+  before: SandboxRecord,
+  after: SandboxRecord,
+  renewed: { ttl: boolean; idle: boolean },
+): Record<string, { old: unknown; new: unknown }> {
+  const pairs: [string, unknown, unknown, boolean][] = [
+    ["labels", before.labels, after.labels, false],
+    ["env_keys", before.env_keys, after.env_keys, false],
+    ["resources", before.resources, after.resources, false],
+    ["ttl_s", before.ttl_s, after.ttl_s, renewed.ttl],
+    ["idle_s", before.idle_s, after.idle_s, renewed.idle],
+  ];
+  return Object.fromEntries(
+    pairs
+      .filter(([, old, now, always]) => always || JSON.stringify(old) !== JSON.stringify(now))
+      .map(([key, old, now]) => [key, { old, new: now }]),
+  );
+}

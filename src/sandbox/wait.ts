@@ -1,0 +1,41 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { SandboxError } from "../errors.ts";
+
+/** Waits for a promise until the signal aborts; the work behind the promise goes on. Rejects with ABORTED. */
+export async function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise;
+  const aborted = () => new SandboxError("ABORTED", "The call was cancelled.", { cause: signal.reason });
+  if (signal.aborted) {
+    promise.catch(() => {});
+    throw aborted();
+  }
+  return new Promise<T>((resolve, reject) => {
+    const onAbort = () => reject(aborted());
+    signal.addEventListener("abort", onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}
+
+/** The promise's value, or undefined once `ms` have passed or the signal has aborted; never rejects for being late. */
+export async function within<T>(promise: Promise<T>, ms: number, signal?: AbortSignal): Promise<T | undefined> {
+  const timer = new AbortController();
+  const stop = signal ? AbortSignal.any([signal, timer.signal]) : timer.signal;
+  const late = delay(ms, undefined, { signal: stop, ref: false }).catch(() => undefined);
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    timer.abort();
+    promise.catch(() => {});
+  }
+}
+
+/** Sleeps, or returns early once the signal aborts. */
+export async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await delay(ms, undefined, { signal, ref: false }).catch(() => {});
+}
+
+/** A signal that aborts with the given one or after `ms`. */
+export function deadline(ms: number, signal?: AbortSignal): AbortSignal {
+  const timeout = AbortSignal.timeout(ms);
+  return signal ? AbortSignal.any([signal, timeout]) : timeout;
+}
