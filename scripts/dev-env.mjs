@@ -10,6 +10,7 @@
  */
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
+import { onExit } from "./lib/cleanup.mjs";
 import { cli } from "./lib/cli.mjs";
 import { say } from "./lib/log.mjs";
 import { startServices, stopServices } from "./lib/services.mjs";
@@ -48,6 +49,8 @@ async function main(args) {
 function runCommand(program, args, env) {
   return new Promise((resolve, reject) => {
     const child = spawn(program, [...args], { stdio: "inherit", env });
+    // A signal to this process alone does not reach it by itself.
+    onExit(program, () => void child.kill());
     child.once("error", reject);
     child.once("close", (code, signal) => resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)));
   });

@@ -65,7 +65,8 @@ export async function stopPrivateEngine(paths) {
   const api = new EngineApi(`unix://${paths.socket}`);
   // Removing is much faster than letting the engine ask every container to stop.
   if (await api.ping()) await removeContainersAndVolumes(api).catch(() => {});
-  for (const pid of daemons(paths)) await endProcess(pid, { graceMs: STOP_LIMIT_MS });
+  // dockerd alone: a shim that is asked to end leaves its container behind without anything that tells whose it was.
+  for (const pid of daemons(paths, "dockerd")) await endProcess(pid, { graceMs: STOP_LIMIT_MS });
   await sweep(paths);
 }
 
@@ -124,7 +125,7 @@ async function sweep(paths) {
   ) {
     await sleep(25);
   }
-  for (const mount of mountsBelow([paths.data, paths.exec])) {
+  for (const mount of mountsIn([paths.data, paths.exec])) {
     await run("umount", ["--lazy", mount], { timeoutMs: 10_000, check: false });
   }
   for (const path of [paths.exec, paths.pid, paths.socket]) rmSync(path, { recursive: true, force: true });
@@ -134,28 +135,30 @@ async function sweep(paths) {
  * The engine's own processes, told by their program and by our folders among their arguments.
  *
  * @param {EnginePaths} paths
+ * @param {string} [prefix] of the program's name; default: dockerd, containerd and its shims
  */
-function daemons(paths) {
+function daemons({ exec, data }, prefix) {
+  const prefixes = prefix ? [prefix] : ["dockerd", "containerd"];
   return findProcesses(
     ({ program, args }) =>
-      (program === "dockerd" || program.startsWith("containerd")) &&
-      args.some((arg) => [paths.exec, paths.data].some((folder) => arg === folder || arg.startsWith(`${folder}/`))),
+      prefixes.some((name) => program.startsWith(name)) &&
+      args.some((arg) => [exec, data].some((folder) => arg === folder || arg.startsWith(`${folder}/`))),
   );
 }
 
 /** @param {readonly string[]} folders */
-function mountsBelow(folders) {
+function mountsIn(folders) {
   return readFileSync("/proc/self/mountinfo", "utf8")
     .split("\n")
     .map((line) =>
       (line.split(" ")[4] ?? "").replace(/\\([0-7]{3})/g, (_, code) => String.fromCharCode(parseInt(code, 8))),
     )
-    .filter((path) => folders.some((folder) => path.startsWith(`${folder}/`)))
+    .filter((path) => folders.some((folder) => path === folder || path.startsWith(`${folder}/`)))
     .reverse();
 }
 
 /** @param {EngineApi} api */
-async function removeContainersAndVolumes(api) {
+export async function removeContainersAndVolumes(api) {
   const containers = (await api.call("GET", "/containers/json", { query: { all: "1" } })).json();
   for (const { Id } of containers) {
     await api.call("DELETE", `/containers/${Id}`, { query: { force: "1", v: "1" }, accept: [404, 409] });

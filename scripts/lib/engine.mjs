@@ -6,7 +6,7 @@ import { onExit } from "./cleanup.mjs";
 import { devDir } from "./dev-dir.mjs";
 import { EngineApi } from "./engine-api.mjs";
 import { findRunningEngine } from "./engine-find.mjs";
-import { enginePaths, startPrivateEngine, stopPrivateEngine } from "./engine-private.mjs";
+import { enginePaths, removeContainersAndVolumes, startPrivateEngine, stopPrivateEngine } from "./engine-private.mjs";
 import { SetupError } from "./errors.mjs";
 import { withLock } from "./lock.mjs";
 import { identityOf, isSameProcess } from "./processes.mjs";
@@ -38,17 +38,29 @@ export async function useEngine({ keep = false } = {}) {
   const end = once(() => release(files));
   onExit("the engine", end);
   const api = await withLock(files.lock, async () => {
-    const ready = new EngineApi(`unix://${files.paths.socket}`);
-    const isUp = await ready.ping();
-    // A mark to keep speaks of the engine that ran then, not of one that has to be started anew.
-    if (!isUp) rmSync(files.kept, { force: true });
-    const started = isUp ? ready : await startPrivateEngine(files.paths);
+    const started = await startOrJoin(files);
     mkdirSync(files.users, { recursive: true });
     writeFileSync(files.own, "");
     if (keep) writeFileSync(files.kept, "");
     return started;
   });
   return { host: api.host, api, isPrivate: true, release: end };
+}
+
+/**
+ * @param {EngineFiles} files
+ * @returns {Promise<EngineApi>}
+ */
+async function startOrJoin(files) {
+  const running = new EngineApi(`unix://${files.paths.socket}`);
+  if (!(await running.ping())) {
+    // A mark to keep speaks of the engine that ran then, not of one that has to be started anew.
+    rmSync(files.kept, { force: true });
+    return startPrivateEngine(files.paths);
+  }
+  // Its users were killed: what they left in it belongs to nobody.
+  if (!existsSync(files.kept) && !hasUsers(files.users)) await removeContainersAndVolumes(running);
+  return running;
 }
 
 /**
@@ -96,7 +108,7 @@ function filesOf(root) {
 async function release(files) {
   await withLock(files.lock, async () => {
     rmSync(files.own, { force: true });
-    if (existsSync(files.kept) || otherUsers(files.users)) return;
+    if (existsSync(files.kept) || hasUsers(files.users)) return;
     await stopPrivateEngine(files.paths);
   });
 }
@@ -106,7 +118,7 @@ async function release(files) {
  *
  * @param {string} folder
  */
-function otherUsers(folder) {
+function hasUsers(folder) {
   if (!existsSync(folder)) return false;
   const alive = readdirSync(folder).filter((identity) => {
     if (isSameProcess(identity)) return true;

@@ -4,7 +4,7 @@ import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync,
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ensureProgram } from "./apt.mjs";
+import { ensureProgram, findProgram } from "./apt.mjs";
 import { onExit } from "./cleanup.mjs";
 import { SetupError } from "./errors.mjs";
 import { endProcess, send } from "./processes.mjs";
@@ -63,7 +63,8 @@ export async function startNats({ jetstream = true, storeDir, port, config = "",
 
   const log = openSync(logFile, "a");
   // A group of its own, so that Ctrl-C reaches this process first and the server ends in order.
-  server = spawn(program, ["-c", configFile], { detached: true, stdio: ["ignore", log, log] });
+  const [command = program, ...args] = detached ? [program] : [...dyingWithUs(), program];
+  server = spawn(command, [...args, "-c", configFile], { detached: true, stdio: ["ignore", log, log] });
   closeSync(log);
   server.once("exit", () => (ended = true)).once("error", () => (ended = true));
   if (detached) server.unref();
@@ -87,6 +88,16 @@ export async function startNats({ jetstream = true, storeDir, port, config = "",
 /** The path of a nats-server, installed where that is possible. */
 export function ensureNatsServer() {
   return ensureProgram("nats-server", ["nats-server"]);
+}
+
+/**
+ * A wrapper that becomes the server and has the kernel end it when this process dies, even by SIGKILL.
+ *
+ * @returns {string[]}
+ */
+function dyingWithUs() {
+  const setpriv = findProgram("setpriv");
+  return process.platform === "linux" && setpriv ? [setpriv, "--pdeathsig", "TERM"] : [];
 }
 
 /** @param {{ jetstream: boolean, store: string, port: number | undefined, home: string, config: string }} options */
