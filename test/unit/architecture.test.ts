@@ -1,0 +1,65 @@
+import { readdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, it } from "vitest";
+
+const root = path.resolve(import.meta.dirname, "../../src");
+
+const sources = readdirSync(root, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
+
+function imports(file: string): string[] {
+  const text = readFileSync(path.join(root, file), "utf8");
+  return [...text.matchAll(/(?:from\s+|import\s*\(\s*|import\s+)["'](\.{1,2}\/[^"']+)["']/g)].map((match) =>
+    path.relative(root, path.resolve(root, path.dirname(file), match[1] ?? "")),
+  );
+}
+
+/** The import table of ARCHITECTURE.md: first matching room, and what it may import besides its own files. */
+const rooms: [room: RegExp, mayImport: RegExp][] = [
+  [/^main\.ts$/, /./],
+  [/^runtime\.ts$/, /./],
+  [/^config\.ts$/, /^(errors\.ts|sandbox\/policy\.ts|events\/login\.ts)$/],
+  [/^(errors|logger)\.ts$/, /^$/],
+  [/^server\//, /^(errors\.ts|logger\.ts|server\/|tools\/|sandbox\/[^/]+\.ts$)/],
+  [/^tools\//, /^(errors\.ts|logger\.ts|tools\/|sandbox\/(api|views|events|policy)\.ts$)/],
+  [/^events\//, /^(errors\.ts|logger\.ts|events\/|sandbox\/(events|ids)\.ts$|sandbox\/store\/types\.ts$)/],
+  [/^sandbox\/backends\/docker\//, /^(errors\.ts|logger\.ts|sandbox\/(backend|ids)\.ts$|sandbox\/backends\/docker\/)/],
+  [/^sandbox\/backends\/memory\//, /^(errors\.ts|logger\.ts|sandbox\/(backend|ids)\.ts$|sandbox\/backends\/memory\/)/],
+  [/^sandbox\/guest\//, /^(errors\.ts|logger\.ts|sandbox\/guest\/|sandbox\/wait\.ts$)/],
+  [/^sandbox\/store\//, /^(errors\.ts|logger\.ts|sandbox\/(events|backend|ids)\.ts$|sandbox\/store\/)/],
+  [/^sandbox\/[^/]+\.ts$/, /^(errors\.ts|logger\.ts|sandbox\/(?!backends\/))/],
+];
+
+describe("the import table", () => {
+  it("finds the sources", () => {
+    expect(sources.length).toBeGreaterThan(40);
+  });
+
+  it.each(sources)("%s imports only what its room may", (file) => {
+    const rule = rooms.find(([room]) => room.test(file));
+    expect(rule, `${file} stands in no room of the table`).toBeDefined();
+    const wrong = imports(file).filter((target) => !rule?.[1].test(target));
+    expect(wrong).toEqual([]);
+  });
+
+  it("has no cycles", () => {
+    const state = new Map<string, "open" | "done">();
+    const cycles: string[] = [];
+    const visit = (file: string, trail: string[]): void => {
+      if (state.get(file) === "done") return;
+      if (state.get(file) === "open") {
+        cycles.push([...trail.slice(trail.indexOf(file)), file].join(" → "));
+        return;
+      }
+      state.set(file, "open");
+      for (const target of imports(file)) if (sources.includes(target)) visit(target, [...trail, file]);
+      state.set(file, "done");
+    };
+    for (const file of sources) visit(file, []);
+    expect(cycles).toEqual([]);
+  });
+
+  it("reads the environment in the composition root only", () => {
+    const readers = sources.filter((file) => readFileSync(path.join(root, file), "utf8").includes("process.env"));
+    expect(readers.filter((file) => !/^(main|config)\.ts$/.test(file))).toEqual([]);
+  });
+});
