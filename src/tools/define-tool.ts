@@ -15,7 +15,8 @@ export interface Hints {
   readOnlyHint: boolean;
   destructiveHint: boolean;
   idempotentHint: boolean;
-  openWorldHint: boolean;
+  /** `network`: as far as the policy allows sandboxes any. */
+  openWorldHint: boolean | "network";
 }
 
 interface Definition<I extends z.ZodObject, O extends z.ZodObject> {

@@ -44,7 +44,7 @@ export const runExec = defineTool({
     when: ({ value }) => typeof value === "object" && value !== null,
   }),
   output: execSchema,
-  annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: false, openWorldHint: false },
+  annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: false, openWorldHint: "network" },
   handle: ({ sandbox_id, ...request }, { sandboxes, call }) => sandboxes.execRun(sandbox_id, request, call),
   less: ({ sandbox_id, max_output_bytes }, { exec_id }, share, { sandboxes, call }) =>
     sandboxes.execOutput(

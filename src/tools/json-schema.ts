@@ -1,16 +1,16 @@
 import { z } from "zod";
 
 /** The part of JSON Schema 2020-12 that our tools use. */
-export interface JsonSchema {
+export type JsonSchema = {
   type?: string;
   description?: string;
   properties?: Record<string, JsonSchema>;
   required?: string[];
   additionalProperties?: boolean | JsonSchema;
   items?: JsonSchema;
-  enum?: unknown[];
+  enum?: (string | number)[];
   anyOf?: JsonSchema[];
-  default?: unknown;
+  default?: string | number | boolean;
   minimum?: number;
   maximum?: number;
   minLength?: number;
@@ -18,7 +18,7 @@ export interface JsonSchema {
   minItems?: number;
   maxItems?: number;
   pattern?: string;
-}
+};
 
 /** A tool's schema root, as tools/list wants it. */
 export type ObjectSchema = JsonSchema & { type: "object" };

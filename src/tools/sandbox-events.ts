@@ -12,8 +12,8 @@ export const sandboxEvents = defineTool({
   name: "sandbox_events",
   title: "Read or await events",
   description:
-    "Returns what happened to sandboxes, oldest first: created, ready, command started and completed, files changed, limits reached, ended. " +
-    "With after: next_cursor of the last answer, or event_cursor of any other answer, it waits for what comes next. Has no output of commands (exec_output) and no measurements (sandbox_stats).",
+    "Returns what happened to sandboxes, oldest first: lifecycle, commands, files, limits. " +
+    "With after: next_cursor of the last answer, or event_cursor of any other answer, it waits for what comes next. Has no output (exec_output) and no measurements (sandbox_stats).",
   input: z.strictObject({
     sandbox_id: sandboxId.optional().describe("Only of this sandbox, id or name. Default all."),
     exec_id: execId.optional().describe("Only of this command. Default all."),

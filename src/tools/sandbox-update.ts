@@ -9,20 +9,20 @@ export const updateSandbox = defineTool({
   title: "Change a sandbox",
   description:
     "Changes a live sandbox and returns it: extends its lease, merges labels and environment, sets limits, pauses or resumes it. " +
-    "What is left out stays. Commands that already run keep their environment. Image, profile, network and workspace size cannot change: sandbox_create makes another.",
+    "Each argument's default is to leave it unchanged. Commands that already run keep their environment. Image, profile, network and workspace size cannot change: sandbox_create makes another.",
   input: z.strictObject({
     sandbox_id: sandboxId,
-    ttl_s: ttlS.optional().describe("Seconds it lives from now, 1 to the policy's maximum. Default unchanged."),
-    idle_s: ttlS.optional().describe("Seconds unused after which it ends, 1 to the same. Default unchanged."),
-    labels: patch.optional().describe("To set; null removes one. Default unchanged."),
-    env: patch.optional().describe("For later commands; null removes one. Default unchanged."),
-    cpus: cpus.optional().describe("Cores, 0.05 to the policy's maximum. Default unchanged."),
-    memory_mb: memoryMb.optional().describe("MiB, 16 to the policy's maximum. Default unchanged."),
-    pids: pids.optional().describe("Processes, 64 to the policy's maximum. Default unchanged."),
+    ttl_s: ttlS.optional().describe("Seconds it lives from now, 1 to the policy's maximum."),
+    idle_s: ttlS.optional().describe("Seconds unused after which it ends, 1 to the same."),
+    labels: patch.optional().describe("To set; null removes one."),
+    env: patch.optional().describe("For later commands; null removes one."),
+    cpus: cpus.optional().describe("Cores, 0.05 to the policy's maximum."),
+    memory_mb: memoryMb.optional().describe("MiB, 16 to the policy's maximum."),
+    pids: pids.optional().describe("Processes, 64 to the policy's maximum."),
     paused: z
       .boolean()
       .optional()
-      .describe("true stops every process in place, false lets them go on; the lease runs. Default unchanged."),
+      .describe("true stops every process in place, false lets them go on; the lease runs."),
   }),
   output: sandboxSchema,
   annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: true, openWorldHint: false },
