@@ -1,0 +1,72 @@
+#!/usr/bin/env node
+import { availableParallelism, homedir, hostname } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { ConfigError, loadConfig } from "./config.ts";
+import { eventSchemas } from "./events/schemas.ts";
+import { createLogger } from "./logger.ts";
+import { Runtime } from "./runtime.ts";
+import { buildInstructions, redirectConsole, serve } from "./server/index.ts";
+import { version } from "./version.ts";
+
+const shutdownMs = 6_000;
+
+function readConfig(): ReturnType<typeof loadConfig> {
+  try {
+    return loadConfig({ env: process.env, home: homedir(), cpus: availableParallelism() });
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(78); // EX_CONFIG of sysexits.h
+  }
+}
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
+const config = readConfig();
+const logger = createLogger(config.logLevel);
+redirectConsole(process.stderr);
+
+const runtime = new Runtime(
+  config,
+  {
+    home: homedir(),
+    hostname: hostname(),
+    uid: process.getuid?.() ?? 0,
+    ...(process.env["XDG_RUNTIME_DIR"] && { runtimeDir: process.env["XDG_RUNTIME_DIR"] }),
+    guestDir: path.join(root, "dist/guest"),
+    buildDefaultImage: async (onProgress, signal) => {
+      const { buildBaseImage } = await import(path.join(root, "scripts/build-base-image.mjs"));
+      await buildBaseImage({ onProgress, signal });
+    },
+    version,
+  },
+  logger,
+);
+
+const policyView = { ...config.policy, image: config.image, workdir: "/workspace", host_dirs: config.hostDirs };
+const serving = serve({
+  input: process.stdin,
+  output: process.stdout,
+  sandboxes: () => runtime.sandboxes(),
+  policyView,
+  eventSchemas,
+  instructions: buildInstructions(policyView),
+  logger,
+  version,
+  folder: process.cwd(),
+  tenant: config.tenant,
+});
+
+async function shutDown(why: string): Promise<void> {
+  logger.debug({ why }, "shutting down; sandboxes and their commands go on");
+  // Whatever hangs, the process ends: the next server finds everything as it is.
+  setTimeout(() => process.exit(0), shutdownMs).unref();
+  await serving.close();
+  await runtime[Symbol.asyncDispose]();
+  process.exit(0);
+}
+
+process.once("SIGTERM", () => void shutDown("SIGTERM"));
+process.once("SIGINT", () => void shutDown("SIGINT"));
+process.on("unhandledRejection", (err) => logger.error({ err }, "unhandled rejection"));
+void serving.closed.then(() => shutDown("client closed stdin"));

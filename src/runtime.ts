@@ -1,0 +1,160 @@
+import type { Config } from "./config.ts";
+import type { Publisher } from "./events/publisher.ts";
+import type { Logger } from "./logger.ts";
+import type { Sandboxes } from "./sandbox/api.ts";
+import type { SandboxBackend } from "./sandbox/backend.ts";
+import type { Store } from "./sandbox/store/types.ts";
+
+export interface Surroundings {
+  home: string;
+  hostname: string;
+  uid: number;
+  runtimeDir?: string;
+  /** Folder with the guest binaries, `chorus-guest-linux-<arch>`. */
+  guestDir: string;
+  /** Builds the default image when the engine lacks it. */
+  buildDefaultImage: (onProgress: (message: string) => void, signal: AbortSignal) => Promise<void>;
+  version: string;
+}
+
+/** The first call after a crash hears of what happened meanwhile, if engine and store tell within this time. */
+const firstLookMs = 2_000;
+
+/**
+ * Everything behind the protocol: store, backend, core, keeper and relay. Nothing is touched before the first `sandboxes()`:
+ * clients start servers just to look. What fails to open is tried again by the next call.
+ */
+export class Runtime implements AsyncDisposable {
+  readonly #config: Config;
+  readonly #around: Surroundings;
+  readonly #logger: Logger;
+  readonly #open: AsyncDisposable[] = [];
+  #opening: Promise<Sandboxes> | undefined;
+  #disposed: Promise<void> | undefined;
+
+  constructor(config: Config, around: Surroundings, logger: Logger) {
+    this.#config = config;
+    this.#around = around;
+    this.#logger = logger;
+  }
+
+  sandboxes(): Promise<Sandboxes> {
+    this.#opening ??= this.#start().catch(async (error: unknown) => {
+      this.#opening = undefined;
+      await this.#close();
+      throw error;
+    });
+    return this.#opening;
+  }
+
+  async #start(): Promise<Sandboxes> {
+    const config = this.#config;
+    const logger = this.#logger;
+    const [
+      { openStore },
+      { Connections },
+      { SandboxService },
+      { StatsReader },
+      { Keeper },
+      { settleOnLoss },
+      { toCloudEvent },
+    ] = await Promise.all([
+      import("./sandbox/store/index.ts"),
+      import("./sandbox/connections.ts"),
+      import("./sandbox/service.ts"),
+      import("./sandbox/observe.ts"),
+      import("./sandbox/keeper.ts"),
+      import("./sandbox/access.ts"),
+      import("./events/envelope.ts"),
+    ]);
+    const host = (installId: string) => config.host ?? `${this.#around.hostname}-${installId.slice(0, 6)}`;
+    const store = await openStore({ dataDir: config.dataDir, host, logger });
+    this.#open.push(store);
+    const backend = await this.#backend(store);
+    this.#open.push(backend);
+    const connections = new Connections(backend, logger);
+    this.#open.push(connections);
+    const core = {
+      store,
+      backend,
+      connections,
+      policy: config.policy,
+      defaultImage: config.image,
+      tenant: config.tenant,
+      logger,
+      toCloudEvent: (entry: Parameters<typeof toCloudEvent>[0]) => ({ ...toCloudEvent(entry) }),
+    };
+    settleOnLoss(core);
+    const publisher = await this.#publisher(store, backend, host(store.installId));
+    if (publisher) this.#open.push(publisher);
+    const stats = new StatsReader(core);
+    const keeper = new Keeper(
+      core,
+      stats,
+      publisher && { onStats: (record, sample) => publisher.live.stats(record, sample) },
+    );
+    this.#open.push(keeper);
+    const service = new SandboxService(core, stats);
+    this.#open.push(service);
+    await keeper.start(firstLookMs);
+    return service;
+  }
+
+  async #backend(store: Store): Promise<SandboxBackend> {
+    const { createDockerBackend } = await import("./sandbox/backends/docker/index.ts");
+    const { home, uid, runtimeDir, guestDir, buildDefaultImage } = this.#around;
+    return createDockerBackend({
+      installId: store.installId,
+      engine: this.#config.engine,
+      surroundings: { home, uid, ...(runtimeDir && { runtimeDir }) },
+      guestBinary: (arch: string) => `${guestDir}/chorus-guest-linux-${arch}`,
+      defaultImage: { name: this.#config.image, build: buildDefaultImage },
+      logger: this.#logger,
+    });
+  }
+
+  async #publisher(store: Store, backend: SandboxBackend, host: string): Promise<Publisher | undefined> {
+    const { nats, tenant, policy } = this.#config;
+    if (!nats) return undefined;
+    const [{ startPublisher }, { memoryBudgetMb }] = await Promise.all([
+      import("./events/publisher.ts"),
+      import("./sandbox/backend.ts"),
+    ]);
+    let capacity = { cpus: 0, memory_bytes: 0 };
+    backend.engine().then(
+      ({ cpus, memory_bytes }) => {
+        capacity = { cpus, memory_bytes };
+      },
+      () => {},
+    );
+    const hostUp = () => {
+      const live = store.liveSandboxes();
+      return {
+        version: this.#around.version,
+        capacity: {
+          ...capacity,
+          sandboxes: live.length,
+          sandboxes_limit: policy.maxima.sandboxes,
+          memory_used_mb: live.reduce((sum, record) => sum + memoryBudgetMb(record.resources), 0),
+          memory_limit_mb: Math.floor((capacity.memory_bytes / 2 ** 20) * (policy.maxima.memory_total_pct / 100)),
+        },
+      };
+    };
+    return startPublisher({ login: nats, store, host, tenant, hostUp, logger: this.#logger });
+  }
+
+  async #close(): Promise<void> {
+    // Last opened, first closed: the service writes to the store, the relay drains it.
+    for (const part of this.#open.splice(0).reverse()) {
+      await part[Symbol.asyncDispose]().catch((err: unknown) => this.#logger.warn({ err }, "closing a part failed"));
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed ??= (async () => {
+      await this.#opening?.catch(() => {});
+      await this.#close();
+    })();
+    return this.#disposed;
+  }
+}
