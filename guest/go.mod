@@ -1,0 +1,3 @@
+module chorus-sandbox/guest
+
+go 1.24

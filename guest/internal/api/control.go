@@ -1,0 +1,148 @@
+package api
+
+import (
+	"net/http"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+
+	"chorus-sandbox/guest/internal/facts"
+	"chorus-sandbox/guest/internal/fault"
+	"chorus-sandbox/guest/internal/sandbox"
+	"chorus-sandbox/guest/internal/sys"
+)
+
+type counts struct {
+	Running int `json:"running"`
+	Total   int `json:"total"`
+}
+
+func (s *Server) counts() counts {
+	running, total := s.box.Execs.Counts()
+	return counts{running, total}
+}
+
+func (s *Server) health(http.ResponseWriter, *http.Request) (any, error) {
+	state := "running"
+	if s.box.Paused() {
+		state = "paused"
+	}
+	oldest, next := s.box.Facts.Range()
+	return map[string]any{
+		"api": sandbox.API, "version": s.box.Version, "sandbox_id": s.box.ID, "pid": os.Getpid(),
+		"started_at": facts.Stamp(s.box.StartedAt()), "uptime_ms": s.box.Uptime().Milliseconds(), "uid": s.box.User().Uid,
+		"workdir": s.box.Workdir, "shell": s.box.Shell, "arch": runtime.GOARCH, "state": state, "lease": s.box.Lease.View(),
+		"facts": map[string]uint64{"oldest": oldest, "next": next}, "execs": s.counts(),
+	}, nil
+}
+
+const maxLease = 366 * 24 * time.Hour
+
+func (s *Server) lease(_ http.ResponseWriter, r *http.Request) (any, error) {
+	var req struct {
+		TTLMs  *int64 `json:"ttl_ms"`
+		IdleMs *int64 `json:"idle_ms"`
+	}
+	if err := readJSON(r, &req); err != nil {
+		return nil, err
+	}
+	span := func(ms *int64) (*time.Duration, error) {
+		if ms == nil {
+			return nil, nil
+		}
+		if *ms < 1 || *ms > maxLease.Milliseconds() {
+			return nil, fault.New(fault.InvalidArgument, "ttl_ms and idle_ms are 1 to %d", maxLease.Milliseconds())
+		}
+		d := time.Duration(*ms) * time.Millisecond
+		return &d, nil
+	}
+	ttl, err := span(req.TTLMs)
+	if err != nil {
+		return nil, err
+	}
+	idle, err := span(req.IdleMs)
+	if err != nil {
+		return nil, err
+	}
+	return s.box.Lease.Extend(ttl, idle), nil
+}
+
+func (s *Server) env(_ http.ResponseWriter, r *http.Request) (any, error) {
+	var req struct {
+		Set   map[string]string `json:"set"`
+		Unset []string          `json:"unset"`
+	}
+	if err := readJSON(r, &req); err != nil {
+		return nil, err
+	}
+	keys, err := s.box.Env.Patch(req.Set, req.Unset)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"keys": keys}, nil
+}
+
+func (s *Server) programs(_ http.ResponseWriter, r *http.Request) (any, error) {
+	found, err := s.box.Programs.Find(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"programs": found}, nil
+}
+
+func (s *Server) stats(http.ResponseWriter, *http.Request) (any, error) {
+	sample := s.box.Stats.Sample(s.box.Uptime())
+	sample.Execs.Running, sample.Execs.Total = s.box.Execs.Counts()
+	return sample, nil
+}
+
+// pidsReserve is what commands leave of the pids limit for the threads of the guest and its bridges.
+const pidsReserve = 32
+
+// limits sets the soft limit that later commands inherit. The hard one stays: lowering it could not be undone.
+func (s *Server) limits(_ http.ResponseWriter, r *http.Request) (any, error) {
+	var req struct {
+		Pids *uint64 `json:"pids"`
+	}
+	if err := readJSON(r, &req); err != nil {
+		return nil, err
+	}
+	if req.Pids != nil {
+		if *req.Pids <= pidsReserve {
+			return nil, fault.New(fault.InvalidArgument, "pids is more than %d, which the guest needs itself", pidsReserve)
+		}
+		var limit syscall.Rlimit
+		if err := syscall.Getrlimit(sys.RlimitNproc, &limit); err != nil {
+			return nil, err
+		}
+		limit.Cur = min(*req.Pids-pidsReserve, limit.Max)
+		if err := syscall.Setrlimit(sys.RlimitNproc, &limit); err != nil {
+			return nil, err
+		}
+	}
+	return struct{}{}, nil
+}
+
+func (s *Server) pause(w http.ResponseWriter, r *http.Request) (any, error) {
+	s.box.Pause()
+	return s.health(w, r)
+}
+
+func (s *Server) resume(w http.ResponseWriter, r *http.Request) (any, error) {
+	s.box.Resume()
+	return s.health(w, r)
+}
+
+func (s *Server) shutdown(w http.ResponseWriter, r *http.Request) (any, error) {
+	var req struct {
+		Reason string `json:"reason"`
+	}
+	if err := readJSON(r, &req); err != nil {
+		return nil, err
+	}
+	writeJSON(w, http.StatusOK, struct{}{})
+	_ = http.NewResponseController(w).Flush()
+	s.box.Shutdown(req.Reason)
+	return nil, nil
+}

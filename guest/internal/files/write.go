@@ -1,0 +1,288 @@
+package files
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"io"
+	"path/filepath"
+	"syscall"
+
+	"chorus-sandbox/guest/internal/fault"
+)
+
+// WriteFile is one file of a write request; Len bytes of the body are its content.
+type WriteFile struct {
+	Path    string  `json:"path"`
+	Len     int64   `json:"len"`
+	Mode    string  `json:"mode"`
+	IfMatch *string `json:"if_match"`
+}
+
+// Written tells what became of one file.
+type Written struct {
+	Path      string `json:"path"`
+	SizeBytes int64  `json:"size_bytes"`
+	Etag      string `json:"etag"`
+	Created   bool   `json:"created"`
+}
+
+// MaxWriteFiles bounds one request.
+const MaxWriteFiles = 1000
+
+// staged is a file on its way to its place.
+type staged struct {
+	spec    WriteFile
+	target  string // after following links
+	temp    string
+	fd      int
+	mode    uint32
+	created bool
+}
+
+// Write replaces files atomically, each for itself: all are checked, then all contents are staged beside their targets,
+// then all are renamed.
+func (f *Files) Write(ctx context.Context, specs []WriteFile, body io.Reader) ([]Written, error) {
+	if len(specs) > MaxWriteFiles {
+		return nil, fault.New(fault.LimitExceeded, "at most %d files in one call", MaxWriteFiles).With("kind", "size")
+	}
+	list := make([]*staged, 0, len(specs))
+	defer func() { f.discard(list) }()
+	for _, spec := range specs {
+		s, err := f.check(ctx, spec)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	for _, s := range list {
+		if err := f.do(ctx, s.spec.Path, s.stage); err != nil {
+			return nil, err
+		}
+		if err := f.fill(ctx, s, body); err != nil {
+			return nil, err
+		}
+	}
+	// From here on an aborted request changes nothing any more: half of the files would be worse than all of them.
+	done := make([]Written, 0, len(list))
+	for _, s := range list {
+		var w Written
+		err := f.do(context.WithoutCancel(ctx), s.spec.Path, func() (err error) { w, err = s.commit(); return err })
+		if err != nil {
+			return nil, err
+		}
+		done = append(done, w)
+	}
+	return done, nil
+}
+
+// check finds the target and holds it against the conditions, without changing anything.
+func (f *Files) check(ctx context.Context, spec WriteFile) (*staged, error) {
+	full, err := f.resolve(spec.Path)
+	if err != nil {
+		return nil, err
+	}
+	if spec.Len < 0 {
+		return nil, fault.New(fault.InvalidArgument, "%s: len is negative", spec.Path)
+	}
+	s := &staged{spec: spec, fd: -1, mode: 0o644}
+	if spec.Mode != "" {
+		if s.mode, err = parseMode(spec.Mode); err != nil {
+			return nil, err
+		}
+	}
+	return s, f.do(ctx, spec.Path, func() error {
+		s.target, err = follow(full)
+		if err != nil {
+			return err
+		}
+		var st syscall.Stat_t
+		exists, err := s.matches(&st)
+		if err != nil {
+			return err
+		}
+		s.created = !exists
+		if exists && spec.Mode == "" {
+			s.mode = st.Mode & 0o7777
+		}
+		return nil
+	})
+}
+
+// matches tells whether the target exists and is what the request expects.
+func (s *staged) matches(st *syscall.Stat_t) (exists bool, err error) {
+	err = syscall.Lstat(s.target, st)
+	if err != nil && err != syscall.ENOENT {
+		return false, err
+	}
+	exists = err == nil
+	if exists {
+		if err := onlyRegular(s.spec.Path, st); err != nil {
+			return true, err
+		}
+	}
+	want := s.spec.IfMatch
+	switch {
+	case want == nil:
+	case *want == "" && exists:
+		return true, fault.New(fault.FileConflict, "%s: exists already", s.spec.Path).With("etag", etagOf(st))
+	case *want != "" && !exists:
+		return false, fault.New(fault.FileConflict, "%s: is gone; it was expected to be there unchanged", s.spec.Path)
+	case *want != "" && *want != etagOf(st):
+		return true, fault.New(fault.FileConflict, "%s: has changed since it was read; read it again", s.spec.Path).With("etag", etagOf(st))
+	}
+	return exists, nil
+}
+
+// follow resolves symbolic links at the end of a path, as opening it for writing would.
+func follow(path string) (string, error) {
+	for range 40 {
+		var st syscall.Stat_t
+		if err := syscall.Lstat(path, &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFLNK {
+			if path[len(path)-1] == '/' {
+				return "", syscall.EISDIR
+			}
+			return path, nil
+		}
+		target := readlink(path)
+		if target == "" {
+			return "", syscall.ENOENT
+		}
+		if !filepath.IsAbs(target) {
+			dir, _ := split(path)
+			target = dir + "/" + target
+		}
+		path = target
+	}
+	return "", syscall.ELOOP
+}
+
+// split cuts at the last slash without cleaning: the kernel resolves what is before it.
+func split(path string) (dir, name string) {
+	for i := len(path) - 1; i >= 0; i-- {
+		if path[i] == '/' {
+			return path[:i], path[i+1:]
+		}
+	}
+	return ".", path
+}
+
+// stage makes the parents and an empty file beside the target.
+func (s *staged) stage() error {
+	dir, name := split(s.target)
+	if name == "" || name == "." || name == ".." {
+		return syscall.EISDIR
+	}
+	if err := makeDirs(dir); err != nil {
+		return err
+	}
+	var random [8]byte
+	_, _ = rand.Read(random[:])
+	s.temp = dir + "/.chorus-" + hex.EncodeToString(random[:])
+	const flags = syscall.O_WRONLY | syscall.O_CREAT | syscall.O_EXCL | syscall.O_NOFOLLOW | syscall.O_CLOEXEC
+	fd, err := syscall.Open(s.temp, flags, 0o600)
+	if err != nil {
+		s.temp = ""
+		return err
+	}
+	s.fd = fd
+	return nil
+}
+
+func makeDirs(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	var st syscall.Stat_t
+	err := syscall.Stat(dir, &st)
+	if err == nil {
+		if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
+			return syscall.ENOTDIR
+		}
+		return nil
+	}
+	if err != syscall.ENOENT {
+		return err
+	}
+	parent, _ := split(dir)
+	if err := makeDirs(parent); err != nil {
+		return err
+	}
+	if err := syscall.Mkdir(dir, 0o755); err != nil && err != syscall.EEXIST {
+		return err
+	}
+	return nil
+}
+
+// fill writes the content. The descriptor is open, so this needs no rights, and a slow sender holds up no thread of the pool.
+func (f *Files) fill(ctx context.Context, s *staged, body io.Reader) error {
+	left := s.spec.Len
+	buf := make([]byte, min(left, 256<<10))
+	for left > 0 {
+		n, err := io.ReadFull(body, buf[:min(left, int64(len(buf)))])
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fault.New(fault.InvalidArgument, "%s: the body ends %d bytes early", s.spec.Path, left-int64(n))
+		}
+		left -= int64(n)
+		if err := f.do(ctx, s.spec.Path, func() error { return writeFull(s.fd, buf[:n]) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeFull(fd int, p []byte) error {
+	for len(p) > 0 {
+		n, err := syscall.Write(fd, p)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// commit looks once more and puts the file in its place. A file that must not exist is linked, which fails if it does.
+func (s *staged) commit() (w Written, err error) {
+	var st syscall.Stat_t
+	exists, err := s.matches(&st)
+	if err != nil {
+		return w, err
+	}
+	if err := syscall.Fchmod(s.fd, s.mode); err != nil {
+		return w, err
+	}
+	if s.spec.IfMatch != nil && *s.spec.IfMatch == "" {
+		if err := syscall.Link(s.temp, s.target); err != nil {
+			return w, err
+		}
+		_ = syscall.Unlink(s.temp)
+	} else if err := syscall.Rename(s.temp, s.target); err != nil {
+		return w, err
+	}
+	s.temp = ""
+	if err := syscall.Fstat(s.fd, &st); err != nil {
+		return w, err
+	}
+	return Written{Path: s.spec.Path, SizeBytes: st.Size, Etag: etagOf(&st), Created: !exists}, nil
+}
+
+// discard removes what was staged and not committed.
+func (f *Files) discard(list []*staged) {
+	_ = f.pool.Do(context.Background(), func() {
+		for _, s := range list {
+			if s.fd >= 0 {
+				syscall.Close(s.fd)
+			}
+			if s.temp != "" {
+				_ = syscall.Unlink(s.temp)
+			}
+		}
+	})
+}

@@ -1,0 +1,161 @@
+// Package watch notices what the kernel does to commands: OOM kills, refused forks, a workspace that fills up.
+package watch
+
+import (
+	"sync"
+	"syscall"
+	"time"
+
+	"chorus-sandbox/guest/internal/facts"
+	"chorus-sandbox/guest/internal/stats"
+)
+
+// every is how often counters are read while execs run. Nothing is read while none runs.
+const every = 2 * time.Second
+
+// Watch attributes counters to execs.
+type Watch struct {
+	cgroup  *stats.Cgroup
+	workdir string
+	log     *facts.Log
+
+	mu      sync.Mutex
+	running map[string]int // OOM kills so far
+	timer   *time.Timer
+	seen    int64 // the kernel's count of OOM kills that has been told
+	pending int   // kills told without knowing whose
+	forks   int64
+	pids    bool // a pids fact stands; it may be told again once there is room
+	full    int  // 0, 1 above 80 %, 2 full
+}
+
+// New starts from the counters as they are.
+func New(cgroup *stats.Cgroup, workdir string, log *facts.Log) *Watch {
+	w := &Watch{cgroup: cgroup, workdir: workdir, log: log, running: map[string]int{}}
+	if n := cgroup.OomKills(); n != nil {
+		w.seen = *n
+	}
+	if _, _, n := cgroup.Pids(); n != nil {
+		w.forks = *n
+	}
+	return w
+}
+
+// Begin is told when an exec starts.
+func (w *Watch) Begin(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running[id] = 0
+	if len(w.running) == 1 {
+		if w.timer == nil {
+			w.timer = time.AfterFunc(every, w.tick)
+		} else {
+			w.timer.Reset(every)
+		}
+	}
+}
+
+func (w *Watch) tick() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.check("")
+	if len(w.running) > 0 {
+		w.timer.Reset(every)
+	}
+}
+
+// Finish is told when an exec has ended and returns how many of its processes the kernel killed for memory.
+func (w *Watch) Finish(id string, killed bool) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	suspect := ""
+	if killed {
+		suspect = id
+	}
+	w.check(suspect)
+	kills := w.running[id]
+	if killed && kills == 0 && w.pending > 0 {
+		w.pending--
+		kills = 1
+	}
+	delete(w.running, id)
+	if len(w.running) == 0 && w.timer != nil {
+		w.timer.Stop()
+		w.pending = 0
+	}
+	return kills
+}
+
+// check reads the counters. suspect is the exec that just lost a process to SIGKILL, if one did.
+func (w *Watch) check(suspect string) {
+	if n := w.cgroup.OomKills(); n != nil && *n > w.seen {
+		w.oom(int(*n-w.seen), *n, suspect)
+		w.seen = *n
+	}
+	w.checkPids()
+	w.checkWorkspace()
+}
+
+func (w *Watch) oom(kills int, total int64, suspect string) {
+	if suspect == "" && len(w.running) == 1 {
+		for id := range w.running {
+			suspect = id
+		}
+	}
+	fields := facts.Fields{"oom_kills": total}
+	if suspect != "" {
+		w.running[suspect] += kills
+		fields["exec_id"] = suspect
+	} else {
+		w.pending += kills
+	}
+	w.log.Record("oom", fields)
+}
+
+func (w *Watch) checkPids() {
+	current, limit, refused := w.cgroup.Pids()
+	if current == nil {
+		return
+	}
+	top := int64(0)
+	if limit != nil {
+		top = *limit
+	}
+	// The limit per user lies below the cgroup's, so that commands meet it first; the kernel does not count its refusals.
+	var nproc syscall.Rlimit
+	if syscall.Getrlimit(6, &nproc) == nil && nproc.Cur < 1<<31 && (top == 0 || int64(nproc.Cur) < top) {
+		top = int64(nproc.Cur)
+	}
+	if top == 0 {
+		return
+	}
+	hit := *current >= top
+	if refused != nil && *refused > w.forks {
+		w.forks, hit = *refused, true
+	}
+	if hit && !w.pids {
+		w.log.Record("limit", facts.Fields{"limit": "pids", "observed": *current, "max": top})
+	}
+	w.pids = hit || w.pids && *current*10 >= top*8
+}
+
+func (w *Watch) checkWorkspace() {
+	used, limit, ok := stats.Disk(w.workdir)
+	if !ok || limit == 0 {
+		return
+	}
+	percent := used * 100 / limit
+	level := w.full
+	switch {
+	case percent >= 99:
+		level = 2
+	case percent < 70:
+		level = 0
+	case percent >= 80 && (w.full == 0 || percent < 95):
+		level = 1
+	}
+	if level > w.full {
+		w.log.Record("limit", facts.Fields{"limit": "workspace", "observed": used, "max": limit})
+	}
+	w.full = level
+}
