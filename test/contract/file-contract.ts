@@ -1,0 +1,135 @@
+import { beforeEach, expect, test } from "vitest";
+import type { Guest } from "../../src/sandbox/guest/types.ts";
+import { newExecId } from "../../src/sandbox/ids.ts";
+import type { ContractHouse } from "./house.ts";
+
+/** What a guest does with files, seen through a session. */
+export function fileContract(house: () => ContractHouse): void {
+  let guest: Guest;
+  beforeEach(async () => {
+    ({ guest } = await house().sandbox());
+  });
+
+  const write = (path: string, content: string, more: { mode?: string; if_match?: string } = {}) =>
+    guest.writeFiles([{ path, bytes: Buffer.from(content), ...more }]);
+
+  test("what was written is read, by commands as well", async () => {
+    const [written] = await write("dir/sub/a.txt", "hällo\n");
+    expect(written).toMatchObject({ size_bytes: 7, created: true });
+    const read = await guest.readFile({ path: "/workspace/dir/sub/a.txt", max_bytes: 1000 });
+    expect(read.bytes.toString()).toBe("hällo\n");
+    expect(read).toMatchObject({
+      offset: 0,
+      omitted: false,
+      file: { type: "file", size_bytes: 7, etag: written?.etag },
+    });
+    const { segments } = await guest.startExec(newExecId(), { argv: ["cat", "dir/sub/a.txt"] }, { wait_ms: 20_000 });
+    expect(String(segments[0]?.bytes)).toBe("hällo\n");
+  });
+
+  test("commands' files are read, with their bytes as they are", async () => {
+    await guest.startExec(newExecId(), { command: "printf '\\001\\177x' > made" }, { wait_ms: 20_000 });
+    const { bytes } = await guest.readFile({ path: "made", max_bytes: 10 });
+    expect([...bytes]).toEqual([1, 127, 120]);
+  });
+
+  test("several MiB go there and back", async () => {
+    const bytes = Buffer.alloc(6 * 1024 * 1024, Buffer.from("0123456789abcdef\n"));
+    await guest.writeFiles([
+      { path: "big", bytes },
+      { path: "small", bytes: Buffer.from("s") },
+    ]);
+    const back: Buffer[] = [];
+    for (let offset = 0; offset < bytes.length; ) {
+      const part = await guest.readFile({ path: "big", offset, max_bytes: 1024 * 1024 });
+      expect(part.offset).toBe(offset);
+      back.push(part.bytes);
+      offset += part.bytes.length;
+      expect(part.next_offset).toBe(offset < bytes.length ? offset : undefined);
+    }
+    expect(Buffer.concat(back).equals(bytes)).toBe(true);
+    expect((await guest.readFile({ path: "small", max_bytes: 5 })).bytes.toString()).toBe("s");
+  });
+
+  test("lines are read by number", async () => {
+    await write("lines", "one\ntwo\nthree\nfour\n");
+    const middle = await guest.readFile({ path: "lines", line_start: 2, line_end: 3, max_bytes: 1000 });
+    expect(middle.bytes.toString()).toBe("two\nthree\n");
+    expect(middle).toMatchObject({ line_start: 2, line_end: 3, total_lines: 4, next_line: 4 });
+    const end = await guest.readFile({ path: "lines", line_start: 4, max_bytes: 1000 });
+    expect(end.bytes.toString()).toBe("four\n");
+    expect(end.next_line).toBeUndefined();
+  });
+
+  test("long lines are cut and counted", async () => {
+    await write("wide", `${"x".repeat(5000)}\nshort\n`);
+    const read = await guest.readFile({ path: "wide", line_start: 1, max_bytes: 10_000 });
+    expect(read.cut_lines).toBe(1);
+    expect(read.bytes.toString()).toBe(`${"x".repeat(2000)}\nshort\n`);
+  });
+
+  test("a replaced file keeps its mode and gets another etag", async () => {
+    const [first] = await write("tool.sh", "1", { mode: "0755" });
+    const [second] = await write("tool.sh", "2");
+    expect(second).toMatchObject({ created: false });
+    expect(second?.etag).not.toBe(first?.etag);
+    expect(await guest.stat("tool.sh")).toMatchObject({ mode: "0755", etag: second?.etag, type: "file" });
+  });
+
+  test("if_match writes only over what was read", async () => {
+    const [first] = await write("a", "1", { if_match: "" });
+    await expect(write("a", "2", { if_match: "" })).rejects.toMatchObject({ code: "FILE_CONFLICT" });
+    const [second] = await write("a", "2", { if_match: first?.etag ?? "" });
+    await expect(write("a", "3", { if_match: first?.etag ?? "" })).rejects.toMatchObject({ code: "FILE_CONFLICT" });
+    const both = guest.writeFiles([
+      { path: "untouched", bytes: Buffer.from("x") },
+      { path: "a", bytes: Buffer.from("x"), if_match: first?.etag ?? "" },
+    ]);
+    await expect(both).rejects.toMatchObject({ code: "FILE_CONFLICT" });
+    await expect(guest.stat("untouched")).rejects.toMatchObject({ code: "FILE_NOT_FOUND" });
+    expect(await guest.stat("a")).toMatchObject({ etag: second?.etag });
+  });
+
+  test("what cannot be read or written says why", async () => {
+    await expect(guest.readFile({ path: "none", max_bytes: 10 })).rejects.toMatchObject({
+      code: "FILE_NOT_FOUND",
+      message: expect.stringContaining('"none"'),
+    });
+    await expect(guest.stat("none")).rejects.toMatchObject({ code: "FILE_NOT_FOUND" });
+    await expect(guest.listFiles({ path: "none", depth: 1, limit: 10 })).rejects.toMatchObject({
+      code: "FILE_NOT_FOUND",
+    });
+    await expect(guest.readFile({ path: "/workspace", max_bytes: 10 })).rejects.toMatchObject({ code: "FILE_INVALID" });
+    await expect(write("/workspace", "x")).rejects.toMatchObject({ code: "FILE_INVALID" });
+    await write("file", "x");
+    await expect(write("file/below", "x")).rejects.toMatchObject({ code: "FILE_INVALID" });
+    await expect(write("/proc/x", "x")).rejects.toMatchObject({
+      code: expect.stringMatching(/^(PERMISSION_DENIED|FILE_NOT_FOUND)$/),
+    });
+  });
+
+  test("lists by depth, glob and page", async () => {
+    for (const path of ["b.txt", "a/x.py", "a/deep/y.py", "c.py"]) await write(path, path);
+    const names = async (request: { depth: number; glob?: string; limit?: number }) => {
+      const { entries } = await guest.listFiles({ path: "/workspace", limit: 100, ...request });
+      return entries.map(({ path }) => path).filter((path) => !path.startsWith("."));
+    };
+    expect(await names({ depth: 1 })).toEqual(["a", "b.txt", "c.py"]);
+    expect(await names({ depth: 2 })).toEqual(["a", "a/deep", "a/x.py", "b.txt", "c.py"]);
+    expect(await names({ depth: 1, glob: "*.py" })).toEqual(["c.py"]);
+    expect(await names({ depth: 9, glob: "**/*.py" })).toEqual(["a/deep/y.py", "a/x.py", "c.py"]);
+
+    const paged: string[] = [];
+    let cursor: string | undefined;
+    do {
+      const page = await guest.listFiles({ path: "a", depth: 9, limit: 2, ...(cursor !== undefined && { cursor }) });
+      expect(page.entries.length).toBeLessThanOrEqual(2);
+      paged.push(...page.entries.map(({ path }) => path));
+      cursor = page.next_cursor;
+    } while (cursor !== undefined);
+    expect(paged).toEqual(["deep", "deep/y.py", "x.py"]);
+    expect((await guest.listFiles({ path: "c.py", depth: 1, limit: 10 })).entries).toMatchObject([
+      { path: "c.py", type: "file", size_bytes: 4 },
+    ]);
+  });
+}
