@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT } from "./repository.mjs";
-import { run } from "./run.mjs";
+import { CommandError, run } from "./run.mjs";
 
 const INSTALL_LIMIT_MS = 10 * 60_000;
 
@@ -13,8 +13,18 @@ const INSTALL_LIMIT_MS = 10 * 60_000;
  */
 export async function ensureDependencies() {
   if (isCurrent()) return "up to date";
-  await run("npm", ["ci", "--no-audit", "--no-fund"], { cwd: ROOT, timeoutMs: INSTALL_LIMIT_MS });
-  return "installed";
+  const npm = (/** @type {string[]} */ ...args) =>
+    run("npm", [...args, "--no-audit", "--no-fund"], { cwd: ROOT, timeoutMs: INSTALL_LIMIT_MS });
+  try {
+    await npm("ci");
+    return "installed";
+  } catch (error) {
+    // npm leaves optional packages for other platforms out of a lock file when its registry lacks them, and refuses that
+    // lock file afterwards. What the file does name is still installed in just those versions.
+    if (!(error instanceof CommandError) || !/Missing: \S+ from lock file/.test(error.result.stderr)) throw error;
+    await npm("install", "--no-save");
+    return "installed, though package-lock.json is incomplete";
+  }
 }
 
 /**

@@ -5,6 +5,7 @@ import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { SetupError } from "./errors.mjs";
 import { note } from "./log.mjs";
+import { killable } from "./run.mjs";
 
 /**
  * Holds a lock between processes while `work` runs. The lock is the kernel's (`flock`), held by a child that ends when
@@ -28,6 +29,7 @@ export async function withLock(path, work, { waitMs = 15 * 60_000 } = {}) {
       stdio: ["pipe", "pipe", "ignore"],
     },
   );
+  const settled = killable(holder);
   const ended = once(holder, "close").catch(() => []);
   const waiting = setTimeout(() => note("… waiting for another run to finish its set-up"), 2_000);
   try {
@@ -37,14 +39,14 @@ export async function withLock(path, work, { waitMs = 15 * 60_000 } = {}) {
       ended.then(() => "not held"),
     ]);
     clearTimeout(waiting);
+    settled();
     if (outcome === "not held") {
-      throw new SetupError(`another run holds ${path} for more than ${Math.round(waitMs / 60_000)} minutes`, {
-        next: "wait for it, or end it",
-      });
+      throw new SetupError(`gave up waiting for another run, which holds ${path}`, { next: "wait for it, or end it" });
     }
     return await work();
   } finally {
     clearTimeout(waiting);
+    settled();
     holder.stdin.end();
     await ended;
   }

@@ -35,7 +35,7 @@ export class CommandError extends Error {
       ? `did not end within ${duration(timeoutMs)}`
       : `ended with ${result.signal ?? `exit code ${result.code}`}`;
     const shown = command.length > SHOWN_COMMAND ? `${command.slice(0, SHOWN_COMMAND)}…` : command;
-    super(`${shown} ${how}\n${tail(`${result.stdout}\n${result.stderr}`)}`.trimEnd());
+    super(`${shown} ${how}\n${ends(`${result.stdout}\n${result.stderr}`)}`.trimEnd());
     this.name = "CommandError";
     this.result = result;
   }
@@ -85,6 +85,29 @@ export async function run(
     throw new CommandError([program, ...args].join(" "), result, timeoutMs);
   }
   return result;
+}
+
+/**
+ * Some programs say first what is wrong and then how to use them, others the other way round: keeps both ends.
+ *
+ * @param {string} text
+ */
+function ends(text) {
+  const lines = text.trim().split("\n");
+  const kept = Math.floor(TAIL_LINES / 2);
+  if (lines.length <= TAIL_LINES) return lines.join("\n");
+  return [...lines.slice(0, kept), `… ${lines.length - 2 * kept} lines …`, ...lines.slice(-kept)].join("\n");
+}
+
+/**
+ * Lets `killRunning` end a program that `run` did not start.
+ *
+ * @param {import("node:child_process").ChildProcess} child started detached
+ * @returns {() => void} takes it back
+ */
+export function killable(child) {
+  alive.add(child);
+  return () => alive.delete(child);
 }
 
 /** Kills every program `run` still waits for; for the way out. */
