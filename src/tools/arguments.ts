@@ -59,6 +59,7 @@ function shownValue(value: unknown): string {
 export function accepted(schema: JsonSchema): string {
   if (schema.enum !== undefined) return `one of ${schema.enum.join(", ")}`;
   if (schema.anyOf !== undefined) return schema.anyOf.map(accepted).join(" or ");
+  if (Array.isArray(schema.type)) return schema.type.map((type) => accepted({ ...schema, type })).join(" or ");
   switch (schema.type) {
     case "integer":
     case "number":

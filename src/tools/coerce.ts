@@ -49,7 +49,7 @@ function understood(text: string, types: ReadonlySet<string>): unknown {
 /** JSON types a schema accepts; `any` when it does not say. */
 export function typesOf(schema: JsonSchema): ReadonlySet<string> {
   if (schema.anyOf !== undefined) return new Set(schema.anyOf.flatMap((one) => [...typesOf(one)]));
-  return new Set([schema.type ?? "any"]);
+  return new Set(Array.isArray(schema.type) ? schema.type : [schema.type ?? "any"]);
 }
 
 export function isObject(value: unknown): value is Record<string, unknown> {

@@ -2,7 +2,7 @@ import { z } from "zod";
 
 /** The part of JSON Schema 2020-12 that our tools use. */
 export type JsonSchema = {
-  type?: string;
+  type?: string | string[];
   description?: string;
   properties?: Record<string, JsonSchema>;
   required?: string[];
