@@ -1,5 +1,5 @@
 import type { Profile, Resources } from "../backend.ts";
-import type { EndReason, ExecStatus, EndedBy, JournalEntry, SandboxEvent, SandboxState } from "../events.ts";
+import type { EndedBy, EndReason, ExecStatus, JournalEntry, SandboxEvent, SandboxState } from "../events.ts";
 
 /** One sandbox as the store keeps it; live ones until they end, ended ones for 7 days. Values of its env are never in here. */
 export interface SandboxRecord {
@@ -100,7 +100,7 @@ export interface Tx {
   sandboxByRequest(tenant: string, requestId: string): SandboxRecord | undefined;
   /** Live (creating, running, paused) sandboxes of the whole install. */
   liveSandboxes(): SandboxRecord[];
-  /** Keeps the indexes (name, request, live) in step. Throws when a live sandbox of the tenant has the name already. */
+  /** Keeps the indexes (name, request, live) in step, and `sequence` as the journal counts it. Throws when a live sandbox of the tenant has the name already. */
   putSandbox(record: SandboxRecord): void;
   exec(sandboxId: string, execId: string): ExecRecord | undefined;
   /** Execs of a sandbox without `completed`. */
@@ -108,7 +108,7 @@ export interface Tx {
   putExec(record: ExecRecord): void;
   /**
    * Numbers the fact, completes its common data from the record as it stands in this transaction, and journals it.
-   * Emit after putSandbox: `state` and `labels` in the event are those after it.
+   * Emit after putSandbox: `state` and `labels` in the event are those after it. `_host` stands for the host itself.
    */
   emit(sandboxId: string, event: SandboxEvent): JournalEntry;
 }
@@ -129,7 +129,7 @@ export interface Store extends AsyncDisposable {
   sandbox(sandboxId: string): SandboxRecord | undefined;
   sandboxByName(tenant: string, name: string): SandboxRecord | undefined;
   liveSandboxes(): SandboxRecord[];
-  /** Newest first; ended ones as well when asked. */
+  /** Newest first; ended ones as well when asked. `beforeKey` is the id of the last one already read. */
   sandboxes(options: { tenant: string; includeEnded: boolean; beforeKey?: string }): Iterable<SandboxRecord>;
   exec(sandboxId: string, execId: string): ExecRecord | undefined;
   /** Newest first. */

@@ -1,0 +1,212 @@
+import type { Database as LmdbDatabase, RootDatabase } from "lmdb";
+import { SandboxError } from "../../errors.ts";
+import { storeFailure } from "./failures.ts";
+
+/** How long a write waits for the lock that another process of the install holds. LMDB frees it when that process dies. */
+const lockWaitMs = 20_000;
+
+type Root = RootDatabase<string, string>;
+
+interface Range {
+  /** Included. */
+  start?: string;
+  /** Excluded. */
+  end?: string;
+  reverse?: boolean;
+  limit?: number;
+}
+
+/** The LMDB environment: transactions that keep all or nothing, and what may be asked of it when. */
+export class Database {
+  readonly #root: Root;
+  readonly #dataDir: string;
+  readonly #running = new Set<Promise<unknown>>();
+  #writing = false;
+  #closed = false;
+
+  private constructor(root: Root, dataDir: string) {
+    this.#root = root;
+    this.#dataDir = dataDir;
+  }
+
+  /** Opens or creates the files at `path`. lmdb is native and slow to load, so it is loaded here and not with this module. */
+  static async open(path: string, dataDir: string): Promise<Database> {
+    try {
+      const { open } = await import("lmdb");
+      // eventTurnBatching would add a promise of lmdb's own to each group, and nobody could catch its rejection.
+      return new Database(
+        open<string, string>({ path, encoding: "string", maxDbs: 32, noSync: false, eventTurnBatching: false }),
+        dataDir,
+      );
+    } catch (error) {
+      throw await storeFailure(dataDir, error);
+    }
+  }
+
+  table<V>(name: string): Table<V> {
+    return new Table<V>(this, this.#root.openDB<string, string>(name, { encoding: "string" }));
+  }
+
+  /**
+   * Runs `plan` inside the write lock of all processes and resolves once it is committed. Calls in flight together share a
+   * commit; each is a child transaction of its own, so one that throws takes back what it wrote and nothing else.
+   */
+  async transact<T>(plan: () => T): Promise<T> {
+    this.assertOpen();
+    const running = this.#transact(plan);
+    this.#running.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#running.delete(running);
+    }
+  }
+
+  async #transact<T>(plan: () => T): Promise<T> {
+    let phase: "waiting" | "started" | "abandoned" = "waiting";
+    let thrown: { error: unknown } | undefined;
+    const committed = this.#root.childTransaction(() => {
+      if (phase === "abandoned") return undefined;
+      phase = "started";
+      this.#writing = true;
+      try {
+        return { result: plan() };
+      } catch (error) {
+        thrown = { error };
+        throw error;
+      } finally {
+        this.#writing = false;
+      }
+    });
+    let timer: NodeJS.Timeout | undefined;
+    const patience = new Promise<undefined>((resolve) => {
+      timer = setTimeout(() => {
+        if (phase !== "waiting") return;
+        phase = "abandoned";
+        resolve(undefined);
+      }, lockWaitMs).unref();
+    });
+    try {
+      const outcome = await Promise.race([committed, patience]);
+      if (outcome !== undefined) return outcome.result;
+    } catch (error) {
+      throw thrown !== undefined && thrown.error === error ? error : await storeFailure(this.#dataDir, error);
+    } finally {
+      clearTimeout(timer);
+    }
+    committed.catch(() => {});
+    throw new SandboxError(
+      "TIMEOUT",
+      `Another process held the store in ${this.#dataDir} for ${lockWaitMs / 1000} s.`,
+      {
+        next: "Call again; if it happens again, look for a stopped chorus-sandbox process and continue or end it.",
+      },
+    );
+  }
+
+  /** Resolves once everything any process committed so far is on the disk. */
+  async sync(): Promise<void> {
+    this.assertOpen();
+    const root = this.#root;
+    if (!canSync(root)) throw new SandboxError("INTERNAL", "This version of lmdb cannot be flushed.");
+    const synced = new Promise<void>((resolve, reject) => {
+      root.sync((error) => (error === undefined ? resolve() : reject(error)));
+    });
+    this.#running.add(synced);
+    try {
+      await synced;
+    } catch (error) {
+      throw await storeFailure(this.#dataDir, error);
+    } finally {
+      this.#running.delete(synced);
+    }
+  }
+
+  /** Lets the next read see what other processes committed since the present turn of the event loop began. */
+  refresh(): void {
+    this.assertOpen();
+    if (!this.#writing) this.#root.resetReadTxn();
+  }
+
+  /** Frees the reader slots of killed processes, which would keep old pages from being used again. */
+  freeDeadReaders(): void {
+    this.assertOpen();
+    this.#root.readerCheck();
+  }
+
+  assertOpen(): void {
+    if (this.#closed) throw new SandboxError("ABORTED", "The store is closed.", { next: "Start the server again." });
+  }
+
+  assertWriting(): void {
+    this.assertOpen();
+    if (!this.#writing) throw new SandboxError("INTERNAL", "The store is written only inside a plan.");
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await Promise.allSettled(this.#running);
+    await this.#root.close();
+  }
+}
+
+/** `sync` is in lmdb's code and missing in its types. It covers commits of every process, `flushed` only our own. */
+function canSync(root: Root): root is Root & { sync(done: (error?: unknown) => void): void } {
+  return "sync" in root && typeof root.sync === "function";
+}
+
+/** One named table of JSON values. The only place where stored text becomes typed values again. */
+export class Table<V> {
+  readonly #database: Database;
+  readonly #db: LmdbDatabase<string, string>;
+
+  constructor(database: Database, db: LmdbDatabase<string, string>) {
+    this.#database = database;
+    this.#db = db;
+  }
+
+  get(key: string): V | undefined {
+    return this.sized(key)?.value;
+  }
+
+  /** The value with its stored size in bytes. */
+  sized(key: string): { value: V; bytes: number } | undefined {
+    this.#database.assertOpen();
+    const text = this.#db.get(key);
+    if (text === undefined) return undefined;
+    // Only `put` writes here, and its argument is a V; who else can write the file is this user, who owns the store anyway.
+    return { value: JSON.parse(text) as V, bytes: Buffer.byteLength(text) };
+  }
+
+  /** Returns the stored size in bytes. */
+  put(key: string, value: V): number {
+    this.#database.assertWriting();
+    const text = JSON.stringify(value);
+    this.#db.putSync(key, text);
+    return Buffer.byteLength(text);
+  }
+
+  remove(key: string): void {
+    this.#database.assertWriting();
+    this.#db.removeSync(key);
+  }
+
+  /** All at once rather than as an iterator: an iterator left half-way would pin a snapshot. */
+  keys(range: Range): string[] {
+    this.#database.assertOpen();
+    const { start, end, reverse = false, limit } = range;
+    // LMDB takes the first bound in reading order as included; backwards that would be `end`, so it is skipped by name.
+    const options = reverse
+      ? {
+          ...(end === undefined ? {} : { start: end, exclusiveStart: true }),
+          ...(start === undefined ? {} : { end: start, inclusiveEnd: true }),
+        }
+      : { ...(start === undefined ? {} : { start }), ...(end === undefined ? {} : { end }) };
+    return [...this.#db.getKeys({ ...options, reverse, ...(limit === undefined ? {} : { limit }) })];
+  }
+
+  values(range: Range): V[] {
+    return this.keys(range).flatMap((key) => this.get(key) ?? []);
+  }
+}
