@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -21,9 +22,14 @@ func (e Entry) InGroup(gid int) bool {
 	return strings.Contains(e.groups, " "+strconv.Itoa(gid)+" ")
 }
 
+// scanning lets one scan run at a time: hundreds of them in system calls would each take a thread.
+var scanning sync.Mutex
+
 // Scan lists the live processes. Zombies are left out, except those whose other threads still run.
 // It reads into one buffer: it has to be fast while a fork bomb takes all the processor time.
 func Scan() ([]Entry, error) {
+	scanning.Lock()
+	defer scanning.Unlock()
 	dir, err := syscall.Open("/proc", syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,6 +34,9 @@ const (
 	ExitBoot     = 82
 	ExitSetup    = 84
 )
+
+// spareThreads is more than bursts of requests were seen to use.
+const spareThreads = 12
 
 // Options come from the command line.
 type Options struct {
@@ -69,8 +71,9 @@ type Sandbox struct {
 	paused  atomic.Bool
 	frozen  []int // what pause stopped, for resume to continue
 
-	ending sync.Once
-	exit   chan int
+	settler settler
+	ending  sync.Once
+	exit    chan int
 }
 
 // Open prepares the directories and starts everything but the listener. It is the process's only sandbox.
@@ -83,6 +86,7 @@ func Open(o Options) (*Sandbox, error) {
 	if err := prepare(o, s.user); err != nil {
 		return nil, err
 	}
+	warm(spareThreads)
 	pool, err := files.NewPool(4, s.user.Uid, s.user.Gid)
 	if err != nil {
 		return nil, fmt.Errorf("file threads: %w", err)
@@ -104,7 +108,7 @@ func Open(o Options) (*Sandbox, error) {
 	cgroup := stats.OpenCgroup("/sys/fs/cgroup")
 	s.Stats = stats.NewSource(cgroup, o.Workdir)
 	budget := spool.NewBudget(spool.BudgetMax)
-	budget.OnEvict = returnMemory()
+	budget.OnEvict = s.settler.stir
 	gids := execs.NewGids()
 	spawner := proc.NewSpawner(s.reaper, s.user)
 	s.Execs = execs.NewRegistry(execs.Config{
@@ -130,6 +134,7 @@ func (s *Sandbox) busy() bool {
 
 // Touch notes activity for the idle lease.
 func (s *Sandbox) Touch() {
+	s.settler.stir()
 	if s.Lease != nil {
 		s.Lease.Touch()
 	}
@@ -149,17 +154,6 @@ func shell() string {
 		return "/bin/bash"
 	}
 	return "/bin/sh"
-}
-
-// returnMemory gives freed spools back to the system, at most every ten seconds: they count as the sandbox's memory.
-func returnMemory() func() {
-	var last atomic.Int64
-	return func() {
-		now, before := int64(sys.Boot()), last.Load()
-		if now-before > int64(10*time.Second) && last.CompareAndSwap(before, now) {
-			time.AfterFunc(time.Second, debug.FreeOSMemory)
-		}
-	}
 }
 
 var errEnding = fault.New(fault.ExecNotStarted, "the sandbox is ending").With("errno", "ESHUTDOWN")
