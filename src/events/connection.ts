@@ -142,7 +142,8 @@ class Link implements NatsLink {
   }
 
   #wentUp(nc: NatsConnection): void {
-    this.#session?.end.abort();
+    // After refused logins the client reports one return several times.
+    if (this.#session?.nc === nc) return;
     const end = new AbortController();
     // Every sandbox that is blocked listens to it.
     setMaxListeners(0, end.signal);

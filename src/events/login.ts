@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { connect } from "node:net";
+import { connect, isIP } from "node:net";
+import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type { Authenticator, NodeConnectionOptions } from "@nats-io/transport-node";
 
 /** Where NATS is and how to log in; paths are files, read anew at every connect, since operators rotate them. */
@@ -67,8 +68,24 @@ export async function connectOptions(login: NatsLogin, name: string): Promise<No
         ...(tls.ca && { caFile: tls.ca }),
         ...(tls.cert && { certFile: tls.cert }),
         ...(tls.key && { keyFile: tls.key }),
+        ...identityCheck(servers),
       },
     }),
+  };
+}
+
+/**
+ * The client gives Node no name to check where a server is an address, and Node then asks the certificate for `localhost`:
+ * asked for instead are the addresses that were configured.
+ */
+function identityCheck(servers: readonly Server[]) {
+  const addresses = servers.map(({ host }) => host).filter((host) => isIP(host) !== 0);
+  return {
+    checkServerIdentity: (name: string, certificate: PeerCertificate): Error | undefined => {
+      const unnamed = name === "localhost" && !servers.some(({ host }) => host === name);
+      if (unnamed && addresses.some((address) => !checkServerIdentity(address, certificate))) return undefined;
+      return checkServerIdentity((unnamed && addresses[0]) || name, certificate);
+    },
   };
 }
 
