@@ -1,16 +1,8 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { z } from "zod";
+import type { NatsLogin } from "./events/login.ts";
 import { effectivePolicy, type Policy, policyFileSchema } from "./sandbox/policy.ts";
-
-export interface NatsLogin {
-  servers: string[];
-  creds?: string;
-  nkeySeedFile?: string;
-  user?: string;
-  password?: string;
-  tls?: { ca?: string; cert?: string; key?: string };
-}
 
 export interface HostDir {
   path: string;
@@ -20,7 +12,14 @@ export interface HostDir {
 /** Everything the environment and the operator's policy decide, read once. */
 export interface Config {
   /** What the Docker CLI would read; discovery makes an engine of it. */
-  engine: { host?: string; context?: string; tlsVerify: boolean; certPath?: string };
+  engine: {
+    host?: string;
+    context?: string;
+    tlsVerify: boolean;
+    certPath?: string;
+    configDir?: string;
+    runtimeDir?: string;
+  };
   nats?: NatsLogin;
   dataDir: string;
   policy: Policy;
@@ -125,6 +124,8 @@ export function loadConfig({ env, home, cpus }: Surroundings): Config {
   const tenant = token("CHORUS_SANDBOX_TENANT") ?? "default";
   const context = get("DOCKER_CONTEXT");
   const certPath = get("DOCKER_CERT_PATH");
+  const configDir = get("DOCKER_CONFIG");
+  const runtimeDir = get("XDG_RUNTIME_DIR");
   if (problems.length > 0) throw new ConfigError(problems);
 
   const tls = { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) };
@@ -134,6 +135,8 @@ export function loadConfig({ env, home, cpus }: Surroundings): Config {
       ...(context && { context }),
       tlsVerify: get("DOCKER_TLS_VERIFY") !== undefined,
       ...(certPath && { certPath }),
+      ...(configDir && { configDir }),
+      ...(runtimeDir && { runtimeDir }),
     },
     ...(natsServers && {
       nats: {

@@ -3,6 +3,7 @@ import { availableParallelism, homedir, hostname } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { ConfigError, loadConfig } from "./config.ts";
+import { buildDefaultImage } from "./default-image.ts";
 import { eventSchemas } from "./events/schemas.ts";
 import { createLogger } from "./logger.ts";
 import { Runtime } from "./runtime.ts";
@@ -31,13 +32,8 @@ const runtime = new Runtime(
   {
     home: homedir(),
     hostname: hostname(),
-    uid: process.getuid?.() ?? 0,
-    ...(process.env["XDG_RUNTIME_DIR"] && { runtimeDir: process.env["XDG_RUNTIME_DIR"] }),
     guestDir: path.join(root, "dist/guest"),
-    buildDefaultImage: async (onProgress, signal) => {
-      const { buildBaseImage } = await import(path.join(root, "scripts/build-base-image.mjs"));
-      await buildBaseImage({ onProgress, signal });
-    },
+    buildDefaultImage: (onProgress, signal) => buildDefaultImage(root, onProgress, signal),
     version,
   },
   logger,

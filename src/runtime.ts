@@ -1,4 +1,4 @@
-import type { Config } from "./config.ts";
+import { type Config, defaultImage } from "./config.ts";
 import type { Publisher } from "./events/publisher.ts";
 import type { Logger } from "./logger.ts";
 import type { Sandboxes } from "./sandbox/api.ts";
@@ -8,8 +8,6 @@ import type { Store } from "./sandbox/store/types.ts";
 export interface Surroundings {
   home: string;
   hostname: string;
-  uid: number;
-  runtimeDir?: string;
   /** Folder with the guest binaries, `chorus-guest-linux-<arch>`. */
   guestDir: string;
   /** Builds the default image when the engine lacks it. */
@@ -68,7 +66,7 @@ export class Runtime implements AsyncDisposable {
       import("./events/envelope.ts"),
     ]);
     const host = (installId: string) => config.host ?? `${this.#around.hostname}-${installId.slice(0, 6)}`;
-    const store = await openStore({ dataDir: config.dataDir, host, logger });
+    const store = await openStore({ dataDir: config.dataDir, host, tenant: config.tenant, logger });
     this.#open.push(store);
     const backend = await this.#backend(store);
     this.#open.push(backend);
@@ -102,13 +100,14 @@ export class Runtime implements AsyncDisposable {
 
   async #backend(store: Store): Promise<SandboxBackend> {
     const { createDockerBackend } = await import("./sandbox/backends/docker/index.ts");
-    const { home, uid, runtimeDir, guestDir, buildDefaultImage } = this.#around;
+    const { home, guestDir, buildDefaultImage } = this.#around;
+    const { engine, image } = this.#config;
     return createDockerBackend({
       installId: store.installId,
-      engine: this.#config.engine,
-      surroundings: { home, uid, ...(runtimeDir && { runtimeDir }) },
-      guestBinary: (arch: string) => `${guestDir}/chorus-guest-linux-${arch}`,
-      defaultImage: { name: this.#config.image, build: buildDefaultImage },
+      engine: { ...engine, home },
+      guestBinary: (arch) => `${guestDir}/chorus-guest-linux-${arch}`,
+      // Only the image of ours can be built; another one named by the operator is pulled like any.
+      ...(image === defaultImage && { defaultImage: { name: image, build: buildDefaultImage } }),
       logger: this.#logger,
     });
   }
@@ -146,7 +145,11 @@ export class Runtime implements AsyncDisposable {
   async #close(): Promise<void> {
     // Last opened, first closed: the service writes to the store, the relay drains it.
     for (const part of this.#open.splice(0).reverse()) {
-      await part[Symbol.asyncDispose]().catch((err: unknown) => this.#logger.warn({ err }, "closing a part failed"));
+      try {
+        await part[Symbol.asyncDispose]();
+      } catch (err) {
+        this.#logger.warn({ err }, "closing a part failed");
+      }
     }
   }
 

@@ -17,6 +17,8 @@ function imports(file: string): string[] {
 const rooms: [room: RegExp, mayImport: RegExp][] = [
   [/^main\.ts$/, /./],
   [/^runtime\.ts$/, /./],
+  [/^version\.ts$/, /^$/],
+  [/^default-image\.ts$/, /^errors\.ts$/],
   [/^config\.ts$/, /^(errors\.ts|sandbox\/policy\.ts|events\/login\.ts)$/],
   [/^(errors|logger)\.ts$/, /^$/],
   [/^server\//, /^(errors\.ts|logger\.ts|server\/|tools\/|sandbox\/[^/]+\.ts$)/],
