@@ -1,0 +1,151 @@
+import { type ErrorCode, quoted, SandboxError } from "../../../errors.ts";
+
+/** What a failed engine call was about, for the message and the code. */
+export interface CallContext {
+  /** What was being done, as it reads after "could not": `start the sandbox`. */
+  action: string;
+  /** Where the engine is: `unix:///var/run/docker.sock`. */
+  endpoint: string;
+  /** What a 404 means here. */
+  notFound?: ErrorCode;
+}
+
+/** The engine answered with an error status. */
+export class EngineAnswer extends Error {
+  readonly status: number;
+  /** The engine's own words. */
+  readonly words: string;
+
+  constructor(status: number, words: string, options?: ErrorOptions) {
+    super(`HTTP ${status}: ${words}`, options);
+    this.name = "EngineAnswer";
+    this.status = status;
+    this.words = words;
+  }
+}
+
+/** The call took longer than its own limit; not the caller's cancelling. */
+export class EngineTimeout extends Error {
+  readonly limitMs: number;
+
+  constructor(limitMs: number) {
+    super(`no answer within ${limitMs} ms`);
+    this.name = "EngineTimeout";
+    this.limitMs = limitMs;
+  }
+}
+
+/** Every way an engine call fails, in the words of CONTRACT. */
+export function toSandboxError(error: unknown, context: CallContext): SandboxError {
+  if (error instanceof SandboxError) return error;
+  if (error instanceof EngineAnswer) return fromAnswer(error, context);
+  if (error instanceof EngineTimeout) {
+    return new SandboxError(
+      "BACKEND_UNAVAILABLE",
+      `The engine at ${context.endpoint} did not ${context.action} within ${error.limitMs / 1000} s.`,
+      { cause: error, next: "Check the load of the engine's host (`docker info` must answer), then call again." },
+    );
+  }
+  const code = errno(error);
+  if (code !== undefined) return unreachable(code, context.endpoint, error);
+  if (error instanceof Error && error.name === "AbortError") {
+    return new SandboxError("ABORTED", "The call was cancelled.", { cause: error });
+  }
+  const words = error instanceof Error ? error.message : String(error);
+  return new SandboxError("INTERNAL", `Could not ${context.action}: ${quoted(words)}`, { cause: error });
+}
+
+function fromAnswer(answer: EngineAnswer, context: CallContext): SandboxError {
+  const says = `the engine says ${quoted(answer.words)}`;
+  const make = (code: ErrorCode, next?: string) =>
+    new SandboxError(code, `Could not ${context.action}: ${says}`, {
+      cause: answer,
+      ...(next === undefined ? {} : { next }),
+    });
+  switch (answer.status) {
+    case 400:
+      return make("INVALID_ARGUMENT");
+    case 401:
+    case 403:
+      return make("PERMISSION_DENIED", "Give this user access to the engine, or log in to the registry.");
+    case 404:
+      if (/no such image/i.test(answer.words)) return make("IMAGE_NOT_FOUND");
+      return make(context.notFound ?? "SANDBOX_NOT_FOUND");
+    case 409:
+      if (/is not running|is paused|not running/i.test(answer.words)) return make("SANDBOX_NOT_RUNNING");
+      return make("CONFLICT");
+    case 503:
+      return make("BACKEND_UNAVAILABLE");
+    default:
+      if (/no space left on device/i.test(answer.words)) {
+        return make("LIMIT_EXCEEDED", "Free disk space on the engine's host (`docker system df` tells what uses it).");
+      }
+      if (/context canceled|context deadline exceeded/i.test(answer.words)) return make("BACKEND_UNAVAILABLE");
+      return make("INTERNAL");
+  }
+}
+
+/** The errno of a socket failure, also inside an AggregateError of happy eyeballs. */
+function errno(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if (
+    "code" in error &&
+    typeof error.code === "string" &&
+    /^(E[A-Z]+|CERT_|ERR_TLS|ERR_SSL|DEPTH_|SELF_|UNABLE_)/.test(error.code)
+  ) {
+    return error.code;
+  }
+  // A modem that destroyed its request, or an engine that hung up before it answered.
+  if (/socket hang up|aborted|premature close/i.test(error.message) && error.name !== "AbortError") return "ECONNRESET";
+  return undefined;
+}
+
+/** An engine nobody can talk to, with the step that changes that. */
+export function unreachable(code: string, endpoint: string, cause?: unknown): SandboxError {
+  const [why, next] = unreachableWords(code, endpoint);
+  return new SandboxError("BACKEND_UNAVAILABLE", `The container engine at ${endpoint} ${why} (${code}).`, {
+    cause,
+    next,
+  });
+}
+
+function unreachableWords(code: string, endpoint: string): [why: string, next: string] {
+  const local = endpoint.startsWith("unix://");
+  switch (code) {
+    case "EACCES":
+    case "EPERM":
+      return [
+        "does not let this user in",
+        "Add the user to the engine's group (`sudo usermod -aG docker $USER`, then log in again), or use a rootless engine.",
+      ];
+    case "ENOENT":
+      return [
+        "is not there",
+        "Start the engine (for Docker: `systemctl start docker`), or point DOCKER_HOST at a running one.",
+      ];
+    case "ECONNREFUSED":
+      return [
+        "does not answer",
+        local
+          ? "Start the engine (for Docker: `systemctl start docker`) and call again."
+          : "Check DOCKER_HOST and that the engine listens there, then call again.",
+      ];
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+    case "EHOSTUNREACH":
+    case "ENETUNREACH":
+    case "ETIMEDOUT":
+      return ["cannot be reached", "Check the host name in DOCKER_HOST and the network, then call again."];
+    case "ECONNRESET":
+    case "EPIPE":
+      return [
+        "broke the connection off",
+        "Call again; if it stays so, look at the engine's log (`journalctl -u docker`).",
+      ];
+    default:
+      if (/^(CERT_|ERR_TLS|ERR_SSL|DEPTH_|SELF_|UNABLE_|EPROTO)/.test(code)) {
+        return ["failed the TLS handshake", "Check DOCKER_TLS_VERIFY and the certificates in DOCKER_CERT_PATH."];
+      }
+      return ["cannot be used", "Check DOCKER_HOST and the engine's log, then call again."];
+  }
+}

@@ -1,0 +1,95 @@
+import { createHash } from "node:crypto";
+import { z } from "zod";
+import type { BackendStatus, EngineInfo } from "../../backend.ts";
+import type { EngineConnection } from "./client.ts";
+
+/** Answers of the engine about containers and about itself, read leniently: Podman leaves out what Docker tells. */
+export const containerAnswer = z.object({
+  Id: z.string(),
+  Name: z.string(),
+  Created: z.string().optional(),
+  State: z.object({
+    Status: z.string(),
+    ExitCode: z.number().optional(),
+    OOMKilled: z.boolean().optional(),
+    FinishedAt: z.string().optional(),
+  }),
+  Config: z.object({ Labels: z.record(z.string(), z.string()).nullish() }),
+});
+export type ContainerAnswer = z.infer<typeof containerAnswer>;
+
+export const containerRows = z.array(
+  z.object({
+    Id: z.string(),
+    Names: z.array(z.string()).nullish(),
+    State: z.string(),
+    Created: z.number().optional(),
+    Labels: z.record(z.string(), z.string()).nullish(),
+  }),
+);
+
+export const infoAnswer = z.object({
+  ID: z.string().optional(),
+  Name: z.string().optional(),
+  DockerRootDir: z.string().optional(),
+  NCPU: z.number(),
+  MemTotal: z.number(),
+  DefaultRuntime: z.string().optional(),
+  Runtimes: z.record(z.string(), z.unknown()).nullish(),
+});
+
+export function stateOf(status: string): BackendStatus["state"] {
+  switch (status) {
+    case "running":
+    case "paused":
+    case "restarting":
+    case "stopping":
+      return "running";
+    case "created":
+    case "configured":
+    case "initialized":
+      return "created";
+    default:
+      return "exited";
+  }
+}
+
+export function statusOf(sandboxId: string, { State, Created }: ContainerAnswer): BackendStatus {
+  const state = stateOf(State.Status);
+  const finishedAt = state === "exited" ? timeOf(State.FinishedAt) : undefined;
+  const createdAt = timeOf(Created);
+  return {
+    sandbox_id: sandboxId,
+    state,
+    oom_killed: State.OOMKilled ?? false,
+    ...(state === "exited" && State.ExitCode !== undefined ? { exit_code: State.ExitCode } : {}),
+    ...(createdAt === undefined ? {} : { created_at: createdAt }),
+    ...(finishedAt === undefined ? {} : { finished_at: finishedAt }),
+  };
+}
+
+/** An engine's time; undefined for the zero time it gives to what has not happened. */
+function timeOf(text: string | undefined): string | undefined {
+  const ms = text === undefined ? Number.NaN : Date.parse(text);
+  return ms > 0 ? new Date(ms).toISOString() : undefined;
+}
+
+export function engineInfo({ server, address }: EngineConnection, info: z.infer<typeof infoAnswer>): EngineInfo {
+  const podman = server.Components?.some(({ Name }) => Name.startsWith("Podman")) ?? false;
+  const kind = podman ? "Podman" : "Docker";
+  const runtimes = Object.keys(info.Runtimes ?? {});
+  const first = info.DefaultRuntime ?? runtimes[0];
+  return {
+    // Podman makes a new ID for every answer; its host and its storage stay.
+    engine_id: podman || !info.ID ? `${kind.toLowerCase()}-${digest(`${info.Name}\n${info.DockerRootDir}`)}` : info.ID,
+    description: `${kind} ${server.Version} at ${address.endpoint}`,
+    version: server.Version,
+    runtimes: first === undefined ? runtimes : [first, ...runtimes.filter((name) => name !== first)],
+    cpus: info.NCPU,
+    memory_bytes: info.MemTotal,
+  };
+}
+
+function digest(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 32);
+}
