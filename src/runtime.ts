@@ -80,6 +80,7 @@ export class Runtime implements AsyncDisposable {
       defaultImage: config.image,
       tenant: config.tenant,
       logger,
+      settling: new Map<string, Promise<void>>(),
       toCloudEvent: (entry: Parameters<typeof toCloudEvent>[0]) => ({ ...toCloudEvent(entry) }),
     };
     settleOnLoss(core);

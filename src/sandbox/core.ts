@@ -14,6 +14,8 @@ export interface Core {
   readonly defaultImage: string;
   readonly tenant: string;
   readonly logger: Logger;
+  /** Ends being settled by this process, by sandbox: several signs of one death share the work. */
+  readonly settling: Map<string, Promise<void>>;
   /** Renders a journal entry as NATS consumers see it; given from outside, since the core knows no CloudEvents. */
   readonly toCloudEvent: (entry: JournalEntry) => Record<string, unknown>;
 }

@@ -3,7 +3,7 @@ import { settleIfGone } from "./access.ts";
 import type { Core } from "./core.ts";
 import { lastFacts } from "./ingest.ts";
 import { isTerminal } from "./lifecycle.ts";
-import { settleDeath, type Totals } from "./settle.ts";
+import { settleDeath } from "./settle.ts";
 import type { SandboxRecord } from "./store/types.ts";
 import type { Destroyed } from "./views.ts";
 import { deadline, within } from "./wait.ts";
@@ -20,16 +20,16 @@ export async function destroySandbox(
 ): Promise<Destroyed> {
   const id = record.sandbox_id;
   if (isTerminal(record.state)) return { sandbox_id: id, destroyed: false, already_ended: true };
+  const totals = await readTotals(core, id);
   await core.store.write((tx) => {
     const current = tx.sandbox(id);
     if (!current || current.ending || isTerminal(current.state)) return;
-    tx.putSandbox({ ...current, ending: { reason: "request", at: new Date().toISOString(), client } });
+    tx.putSandbox({ ...current, ending: { reason: "request", at: new Date().toISOString(), client, ...totals } });
   });
-  const totals = await readTotals(core, id);
   await lastFacts(core, id);
   try {
     await core.backend.kill(id);
-    await settleDeath(core, id, await core.backend.status(id), totals);
+    await settleDeath(core, id, await core.backend.status(id));
     if (record.state === "creating") {
       // The creation notices the end at its next step; what the engine made meanwhile goes as well.
       await within(work?.catch(() => {}) ?? Promise.resolve(), 5_000);
@@ -48,10 +48,14 @@ export async function destroySandbox(
   return { sandbox_id: id, destroyed: true, already_ended: false };
 }
 
-async function readTotals(core: Core, id: string): Promise<Totals | undefined> {
+/** What it used, if its guest says so soon; any process that settles the end tells it. */
+async function readTotals(
+  core: Core,
+  id: string,
+): Promise<Pick<NonNullable<SandboxRecord["ending"]>, "cpu_ms" | "peak_memory_bytes">> {
   const guest = core.connections.peek(id);
   const stats = await guest?.stats(deadline(500)).catch(() => undefined);
-  if (!stats) return undefined;
+  if (!stats) return {};
   const cpu = stats.cpu.usage_ms;
   return { cpu_ms: cpu === null ? null : Math.round(cpu), peak_memory_bytes: stats.memory.peak_bytes };
 }

@@ -159,7 +159,7 @@ export function completeExec(
       exit_code: completed.exit_code,
       ...(completed.signal && { signal: completed.signal }),
       ended_by: completed.ended_by,
-      duration_ms: completed.duration_ms,
+      duration_ms: completed.duration_ms === null ? null : Math.round(completed.duration_ms),
       stdout_bytes: completed.stdout_bytes,
       stderr_bytes: completed.stderr_bytes,
       omitted_bytes: omittedBytes,

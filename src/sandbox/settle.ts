@@ -8,12 +8,6 @@ import { lostCompletion } from "./ingest.ts";
 import { endReason, exitSignal, guestExit, isTerminal } from "./lifecycle.ts";
 import type { SandboxRecord, Tx } from "./store/types.ts";
 
-/** What is known of a sandbox's consumption when it ends. */
-export interface Totals {
-  cpu_ms: number | null;
-  peak_memory_bytes: number | null;
-}
-
 /** How a sandbox went, as far as the engine still knows. */
 export interface Death {
   exit_code: number | null;
@@ -25,25 +19,25 @@ export interface Death {
  * recorder, the end of every open exec, `died` and `destroyed` are durable before the shell goes. Any process may call it at any
  * time for any id; the transaction decides who tells.
  */
-export async function settleDeath(
-  core: Core,
-  sandboxId: string,
-  status: BackendStatus | undefined,
-  totals?: Totals,
-): Promise<void> {
+export function settleDeath(core: Core, sandboxId: string, status: BackendStatus | undefined): Promise<void> {
+  const underWay = core.settling.get(sandboxId);
+  if (underWay) return underWay;
+  const work = settle(core, sandboxId, status).finally(() => core.settling.delete(sandboxId));
+  core.settling.set(sandboxId, work);
+  return work;
+}
+
+async function settle(core: Core, sandboxId: string, status: BackendStatus | undefined): Promise<void> {
   const record = core.store.sandbox(sandboxId);
   if (record && !isTerminal(record.state)) {
     const words = status ? await core.backend.lastWords(sandboxId).catch(() => []) : [];
     const facts = parseFlightRecorder(words);
-    const death = { exit_code: status?.exit_code ?? null, oom_killed: status?.oom_killed ?? false };
-    await core.store.write((tx) => {
+    const death = status && { exit_code: status.exit_code ?? null, oom_killed: status.oom_killed };
+    const told = await core.store.write((tx) => {
       applyFacts(tx, sandboxId, facts);
-      endSandbox(tx, sandboxId, status ? death : undefined, totals);
+      return endSandbox(tx, sandboxId, death);
     });
-    core.logger.info(
-      { sandbox_id: sandboxId, reason: core.store.sandbox(sandboxId)?.ended?.reason, ...death },
-      "sandbox ended",
-    );
+    if (told) core.logger.info({ sandbox_id: sandboxId, reason: told, ...death }, "sandbox ended");
   }
   await core.connections.drop(sandboxId);
   if (status) {
@@ -52,10 +46,10 @@ export async function settleDeath(
   }
 }
 
-/** The terminal transition. `death` is undefined when the engine had nothing left of the sandbox. */
-function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined, totals?: Totals): void {
+/** The terminal transition; returns the reason if this call made it. `death` is undefined when the engine had nothing left. */
+function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined): string | undefined {
   const record = tx.sandbox(sandboxId);
-  if (!record || isTerminal(record.state)) return;
+  if (!record || isTerminal(record.state)) return undefined;
   const at = new Date().toISOString();
   const exitCode = death?.exit_code ?? null;
   const { reason, expected } = death
@@ -70,8 +64,12 @@ function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined, totals?
           : `It ended before it was ready${exitCode === null ? "" : `, exit code ${exitCode}`}.`,
       retryable: true,
     });
-    return;
+    return "failed";
   }
+  const totals = {
+    cpu_ms: record.ending?.cpu_ms ?? null,
+    peak_memory_bytes: record.ending?.peak_memory_bytes ?? null,
+  };
   for (const exec of tx.openExecs(sandboxId)) completeExec(tx, exec, lostCompletion(), null, { kind: "system" });
   const client = record.ending?.client;
   const actor: Actor = client === undefined ? { kind: "system" } : { kind: "agent", client };
@@ -84,8 +82,7 @@ function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined, totals?
       reason,
       exit_code: exitCode,
       oom_killed: death?.oom_killed ?? false,
-      cpu_ms: totals?.cpu_ms ?? null,
-      peak_memory_bytes: totals?.peak_memory_bytes ?? null,
+      ...totals,
     },
   });
   let cause: string | undefined;
@@ -106,15 +103,12 @@ function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined, totals?
     type: "lifecycle.destroyed",
     data: {
       reason,
-      totals: {
-        cpu_ms: totals?.cpu_ms ?? null,
-        peak_memory_bytes: totals?.peak_memory_bytes ?? null,
-        execs: record.execs_total,
-      },
+      totals: { ...totals, execs: record.execs_total },
     },
     actor,
     ...(cause && { cause }),
   });
+  return reason;
 }
 
 /** The other terminal transition: a sandbox that never became ready. */
