@@ -6,8 +6,8 @@ import type { JournalEntry } from "../sandbox/events.ts";
 import type { Journal } from "../sandbox/store/types.ts";
 import type { NatsSession } from "./connection.ts";
 import { type EventMessage, maxEventBytes, toMessage } from "./envelope.ts";
-import { lastSequence } from "./stream.ts";
-import { sandboxSubject } from "./subject.ts";
+import { StreamHistory } from "./history.ts";
+import { Position } from "./position.ts";
 import { backoff, pause, unless } from "./wait.ts";
 import { type Slot, Window } from "./window.ts";
 
@@ -15,8 +15,6 @@ const windowLimits = { maxEntries: 10_000, maxBytes: 16 * 2 ** 20 };
 const chunk = 64;
 const headerRoom = 1_024;
 const maxInFlight = 256;
-const persistEveryMs = 100;
-const persistEveryEntries = 1_000;
 
 export interface DeliveryOptions {
   client: JetStreamClient;
@@ -30,7 +28,7 @@ export interface DeliveryOptions {
   /** False when this process may no longer relay, as after a long halt. */
   mayPublish: () => boolean;
   duplicateWindowMs: number;
-  /** Told with the reason once when something blocks, and without once nothing does any more. */
+  /** Told with the reason when something blocks, and without once nothing does any more. */
   onBlocked: (reason?: string) => void;
   /** Told when no stream took a message: it may be gone. */
   onNoStream: () => void;
@@ -44,9 +42,8 @@ export interface Counts {
 }
 
 interface Item {
+  entry: Pick<JournalEntry, "sandbox_id" | "host" | "tenant" | "sequence" | "cursor" | "time">;
   slot: Slot;
-  entry: Pick<JournalEntry, "sandbox_id" | "host" | "tenant" | "sequence" | "cursor">;
-  at: number;
   message: EventMessage;
   headers: MsgHdrs;
   attempts: number;
@@ -63,11 +60,11 @@ export class Delivery {
   readonly counts: Counts = { published: 0, duplicates: 0, failures: 0 };
   readonly #options: DeliveryOptions;
   readonly #end = new AbortController();
+  readonly #position: Position;
   readonly #window: Window;
+  readonly #history: StreamHistory;
   readonly #lanes = new Map<string, Lane>();
   readonly #ready: Lane[] = [];
-  /** Last sequence in the stream of sandboxes that were looked up. */
-  readonly #inStream = new Map<string, number>();
   /** What came later cannot have been sent by a predecessor. */
   readonly #inherited: number;
   readonly #caughtUp = new Set<() => void>();
@@ -76,23 +73,22 @@ export class Delivery {
   #flushedTo = 0;
   #filling: Promise<void> | undefined;
   #fillAgain = false;
-  #persisted: number;
-  #persisting: Promise<void> | undefined;
-  #persistTimer: NodeJS.Timeout | undefined;
-  #blocked = 0;
 
   constructor(options: DeliveryOptions) {
+    const { journal, target, onBlocked } = options;
     this.#options = options;
-    const { cursor } = options.journal.relayCursor(options.target);
-    this.#window = new Window(cursor, windowLimits);
-    this.#readTo = cursor;
-    this.#persisted = cursor;
-    this.#inherited = options.journal.newest();
+    this.#position = new Position(journal, target, (error) =>
+      onBlocked(`the cursor cannot be written: ${words(error)}`),
+    );
+    this.#readTo = this.#position.reached;
+    this.#window = new Window(this.#readTo, windowLimits);
+    this.#history = new StreamHistory(options);
+    this.#inherited = journal.newest();
     setMaxListeners(0, this.#end.signal);
   }
 
   get cursor(): number {
-    return this.#window.floor;
+    return this.#position.reached;
   }
 
   get inFlight(): number {
@@ -109,14 +105,12 @@ export class Delivery {
     const unsubscribe = this.#options.journal.onAppend(() => this.#fill());
     try {
       this.#fill();
-      if (!until.aborted)
-        await new Promise<void>((resolve) => until.addEventListener("abort", () => resolve(), { once: true }));
+      if (!until.aborted) await new Promise((resolve) => until.addEventListener("abort", resolve, { once: true }));
     } finally {
       unsubscribe();
       this.#end.abort();
-      clearTimeout(this.#persistTimer);
       await this.#filling;
-      await this.#persist();
+      await this.#position.close();
     }
   }
 
@@ -125,7 +119,7 @@ export class Delivery {
     this.#fill();
     return new Promise((resolve) => {
       const check = () => {
-        if (this.#window.floor < cursor) return;
+        if (this.cursor < cursor) return;
         this.#caughtUp.delete(check);
         resolve();
       };
@@ -139,7 +133,7 @@ export class Delivery {
     this.#fillAgain = true;
     this.#filling ??= this.#fillWindow()
       .catch(async (error: unknown) => {
-        this.#options.onBlocked(`the journal cannot be read: ${quoted(String(error))}`);
+        this.#options.onBlocked(`the journal cannot be read: ${words(error)}`);
         this.#fillAgain = true;
         await pause(1_000, this.#end.signal);
       })
@@ -162,8 +156,10 @@ export class Delivery {
         const entries = journal.after(this.#readTo, { limit: chunk });
         for (const entry of entries) if (entry.cursor <= this.#flushedTo) this.#enter(entry);
         const last = entries.at(-1);
-        this.#readTo = last === undefined ? this.#flushedTo : Math.min(last.cursor, this.#flushedTo);
-        if (last === undefined) this.#passedBy(this.#flushedTo);
+        this.#readTo = Math.min(last?.cursor ?? this.#flushedTo, this.#flushedTo);
+        // What lay there was dropped.
+        if (last === undefined) this.#window.skipTo(this.#flushedTo);
+        this.#advance();
         this.#publish();
         // A long backlog leaves the process to its tool calls in between.
         if (entries.length === chunk) await new Promise((resolve) => setImmediate(resolve));
@@ -176,22 +172,23 @@ export class Delivery {
     const message = toMessage(entry, Math.min(maxEventBytes, (session.nc.info?.max_payload ?? Infinity) - headerRoom));
     const headers = makeHeaders();
     for (const [name, value] of Object.entries(message.headers)) headers.set(name, value);
-    const { sandbox_id, host, tenant, sequence, cursor } = entry;
+    const { sandbox_id, host, tenant, sequence, cursor, time } = entry;
+    const slot = this.#window.enter(cursor, message.payload.length);
     const item: Item = {
-      slot: this.#window.enter(cursor, message.payload.length),
-      entry: { sandbox_id, host, tenant, sequence, cursor },
-      at: Date.parse(entry.time),
+      entry: { sandbox_id, host, tenant, sequence, cursor, time },
+      slot,
       message,
       headers,
       attempts: 0,
     };
     const lane = this.#lanes.get(sandbox_id);
-    if (lane) lane.queue.push(item);
-    else {
-      const opened: Lane = { queue: [item] };
-      this.#lanes.set(sandbox_id, opened);
-      this.#ready.push(opened);
+    if (lane) {
+      lane.queue.push(item);
+      return;
     }
+    const opened: Lane = { queue: [item] };
+    this.#lanes.set(sandbox_id, opened);
+    this.#ready.push(opened);
   }
 
   /** Puts as many lanes to work as may be. */
@@ -213,116 +210,56 @@ export class Delivery {
     }
   }
 
-  async #deliver(item: Item): Promise<void> {
-    if (await this.#isInStream(item)) {
+  async #deliver({ entry, message, headers, attempts }: Item): Promise<void> {
+    const maybeSent = attempts > 0 || entry.cursor <= this.#inherited;
+    if (maybeSent && (await this.#history.has(entry))) {
       this.counts.duplicates += 1;
       return;
     }
-    const { subject, payload, id } = item.message;
-    const ack = await this.#options.client.publish(subject, payload, { msgID: id, headers: item.headers });
+    const ack = await this.#options.client.publish(message.subject, message.payload, { msgID: message.id, headers });
     if (ack.duplicate) this.counts.duplicates += 1;
     else this.counts.published += 1;
   }
 
-  /**
-   * The stream knows a message id for the duplicate window only. What may have been sent before, by this process or by one whose
-   * work it took over, longer ago than that, is told by the last sequence the stream has of its sandbox. An event cannot have
-   * been sent before it happened, so that most never need the look.
-   */
-  async #isInStream({ entry, at, attempts }: Item): Promise<boolean> {
-    const { now, duplicateWindowMs, session } = this.#options;
-    const maybeSent = attempts > 0 || entry.cursor <= this.#inherited;
-    if (!maybeSent || now() - at < duplicateWindowMs * 0.8) return false;
-    const { sandbox_id, sequence } = entry;
-    let last = this.#inStream.get(sandbox_id);
-    if (last === undefined) {
-      last = (await unless(lastSequence(session, sandboxSubject(entry)), session.down).catch(ifForbidden)) ?? 0;
-      if (session.down.aborted) throw new SessionOver();
-      if (this.#inStream.size > windowLimits.maxEntries) this.#inStream.clear();
-      this.#inStream.set(sandbox_id, last);
-    }
-    return sequence <= last;
-  }
-
   #delivered(lane: Lane, item: Item): void {
     lane.queue.shift();
-    this.#unblock(lane);
-    this.#window.ack(item.slot);
     if (lane.queue.length > 0) this.#ready.push(lane);
     else this.#lanes.delete(item.entry.sandbox_id);
-    this.#advanced();
+    if (lane.error !== undefined) {
+      delete lane.error;
+      if (this.blocked().length === 0) this.#options.onBlocked();
+    }
+    this.#window.ack(item.slot);
+    this.#advance();
     if (this.#readTo < this.#flushedTo) this.#fill();
   }
 
-  /** The same id again after a while; only this lane waits. */
-  async #failed(lane: Lane, item: Item, error: unknown): Promise<void> {
+  /** The same id again after a while. The lane alone waits, and gives its place in flight to another. */
+  #failed(lane: Lane, item: Item, error: unknown): void {
     const { session, onNoStream, onBlocked } = this.#options;
-    if (error instanceof SessionOver || session.down.aborted || this.#end.signal.aborted) return;
+    if (session.down.aborted || this.#end.signal.aborted) return;
     this.counts.failures += 1;
     item.attempts += 1;
-    this.#inStream.delete(item.entry.sandbox_id);
-    const words = quoted(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
-    if (lane.error === undefined) this.#blocked += 1;
-    lane.error = words;
-    onBlocked(words);
-    if (error instanceof Error && error.name === "JetStreamNotEnabled") onNoStream();
+    this.#history.forget(item.entry.sandbox_id);
+    lane.error = words(error);
+    onBlocked(lane.error);
+    const kind = error instanceof Error ? error.name : "";
+    if (kind === "JetStreamNotEnabled") onNoStream();
     // A silent server still has the message in its queue: the next goes out once it speaks again, so that no heap grows.
-    if (error instanceof Error && error.name === "TimeoutError") {
-      await unless(session.nc.flush(), session.down).catch(() => {});
-    }
-    await pause(backoff(item.attempts - 1, 100, 5_000), this.#end.signal);
-    if (this.#end.signal.aborted) return;
-    this.#ready.push(lane);
-    this.#publish();
-  }
-
-  #unblock(lane: Lane): void {
-    if (lane.error === undefined) return;
-    delete lane.error;
-    this.#blocked -= 1;
-    if (this.#blocked === 0) this.#options.onBlocked();
-  }
-
-  #passedBy(cursor: number): void {
-    this.#window.skipTo(cursor);
-    this.#advanced();
-  }
-
-  #advanced(): void {
-    if (this.#end.signal.aborted) return;
-    for (const check of [...this.#caughtUp]) check();
-    if (this.#window.floor - this.#persisted >= persistEveryEntries) void this.#persist();
-    else this.#persistTimer ??= setTimeout(() => void this.#persist(), persistEveryMs).unref();
-  }
-
-  /** One write at a time; the last one sees the newest floor. */
-  async #persist(): Promise<void> {
-    clearTimeout(this.#persistTimer);
-    this.#persistTimer = undefined;
-    await this.#persisting;
-    const { floor } = this.#window;
-    if (floor <= this.#persisted || this.#persisting) return this.#persisting;
-    const { journal, target, onBlocked } = this.#options;
-    this.#persisting = journal
-      .setRelayCursor(target, floor)
-      .then(
-        () => {
-          this.#persisted = floor;
-        },
-        (error: unknown) => onBlocked(`the relay's cursor cannot be written: ${quoted(String(error))}`),
-      )
-      .finally(() => {
-        this.#persisting = undefined;
+    const speaks = kind === "TimeoutError" ? unless(session.nc.flush(), session.down).catch(() => {}) : undefined;
+    void Promise.resolve(speaks)
+      .then(() => pause(backoff(item.attempts - 1, 100, 5_000), this.#end.signal))
+      .then(() => {
+        this.#ready.push(lane);
+        this.#publish();
       });
-    return this.#persisting;
+  }
+
+  #advance(): void {
+    this.#position.moveTo(this.#window.floor);
+    for (const check of [...this.#caughtUp]) check();
   }
 }
 
-class SessionOver extends Error {}
-
-/** A login that may publish but not read the stream: at least once is what it gets. */
-function ifForbidden(error: unknown): undefined {
-  if (error instanceof Error && error.cause instanceof Error && error.cause.name === "PermissionViolationError")
-    return undefined;
-  throw error;
-}
+const words = (error: unknown): string =>
+  quoted(error instanceof Error ? `${error.name}: ${error.message}` : String(error));

@@ -1,0 +1,68 @@
+import { rmSync } from "node:fs";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { startNats } from "../../../scripts/lib/nats.mjs";
+import { relayTarget } from "../../../src/events/login.ts";
+import { again, consumer, crash, faults, stored, until } from "../../support/nats.ts";
+import { compileSources, relayChild, storeWithSandboxes } from "../../support/nats-store.ts";
+
+let built: string;
+beforeAll(() => {
+  built = compileSources();
+});
+afterAll(() => rmSync(built, { recursive: true, force: true }));
+
+it("loses, doubles and reorders nothing while relay and server are killed in turn under load", async () => {
+  await using source = await storeWithSandboxes(10);
+  const { store, dataDir, ids, told, emit } = source;
+  let server = await startNats();
+  const target = relayTarget({ servers: [server.url] });
+  const cursor = () => store.journal.relayCursor(target).cursor;
+  let child = await relayChild(built, dataDir, server.url);
+  let stop = false;
+  const load = (async () => {
+    while (!stop) {
+      await Promise.all(ids.map(emit));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  })();
+
+  for (let kills = 0; kills < 6; kills += 1) {
+    const before = cursor();
+    await until("events flow", () => cursor() > before + 500, 30_000);
+    if (kills % 2 === 0) {
+      await child.end("SIGKILL");
+      child = await relayChild(built, dataDir, server.url);
+    } else {
+      await crash(server);
+      server = await again(server);
+    }
+  }
+  stop = true;
+  await load;
+  await until("all is relayed", () => cursor() === store.journal.newest(), 60_000);
+
+  const nc = await consumer(server.url);
+  expect(faults(await stored(nc), told)).toEqual([]);
+  await nc.close();
+  expect(await child.end("SIGTERM")).toBe(0);
+  await server.stop();
+});
+
+it("hands over to another process of the install at once when the relaying one is killed", async () => {
+  await using source = await storeWithSandboxes(2);
+  const { store, dataDir, ids, told, emit } = source;
+  await using server = await startNats();
+  const target = relayTarget({ servers: [server.url] });
+  const first = await relayChild(built, dataDir, server.url);
+  await until("the first relays", () => store.roles.holder(`relay:${target}`));
+  const second = await relayChild(built, dataDir, server.url);
+
+  await first.end("SIGKILL");
+  await Promise.all(ids.map(emit));
+
+  await until("the second relays", () => store.journal.relayCursor(target).cursor === 2, 5_000);
+  const nc = await consumer(server.url);
+  expect(faults(await stored(nc), told)).toEqual([]);
+  await nc.close();
+  await second.end("SIGTERM");
+});
