@@ -117,7 +117,9 @@ export function exchange(
       if (status >= 200 && status < 300) settle(undefined, body);
       else settle(refusal(what, status, body));
     });
-    stream.on("close", () => settle(gone(what)));
+    stream.on("close", () => {
+      if (!settled) settle(gone(what));
+    });
   });
 }
 
@@ -133,13 +135,18 @@ const byteCount = (parts: readonly Buffer[]): number => parts.reduce((sum, part)
 
 /** Writes as fast as the guest reads and stops when the stream closes. */
 async function send(stream: ClientHttp2Stream, parts: readonly Buffer[]): Promise<void> {
-  for (const part of parts) {
-    for (let at = 0; at < part.length; at += pieceBytes) {
-      if (stream.destroyed || stream.closed) return;
+  for (const [index, part] of parts.entries()) {
+    let at = 0;
+    for (; part.length - at > pieceBytes; at += pieceBytes) {
       if (!stream.write(part.subarray(at, at + pieceBytes))) await drained(stream);
+      if (stream.destroyed || stream.closed) return;
     }
+    const rest = at === 0 ? part : part.subarray(at);
+    // With the end in the same call, the last frame carries it: one write less on the way to the guest.
+    if (index === parts.length - 1) stream.end(rest);
+    else if (!stream.write(rest)) await drained(stream);
+    if (stream.destroyed || stream.closed) return;
   }
-  if (!stream.destroyed && !stream.closed) stream.end();
 }
 
 function drained(stream: ClientHttp2Stream): Promise<void> {
