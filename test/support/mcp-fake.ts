@@ -84,6 +84,10 @@ export class FakeSandboxes implements Sandboxes {
     this.find(sandbox);
     if (request.command === "hang") return hang(call);
     if (request.command === "explode") throw new Error("engine says \u001b[31mno");
+    if (request.command === "whoami") {
+      const { client, folder, traceparent } = call;
+      return printed(JSON.stringify({ client, folder, traceparent }));
+    }
     if (request.command === "progress") call.progress?.("half way");
     return printed(request.stdin ?? `${request.command ?? request.argv?.join(" ")}\n`);
   }
