@@ -177,6 +177,13 @@ func (e *Exec) claim(reason string) bool {
 	return true
 }
 
+// asked tells whether somebody wanted the end.
+func (e *Exec) asked() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.reason != ""
+}
+
 // Resize changes the size of the terminal.
 func (e *Exec) Resize(w Window) error {
 	return e.stdin.resize(w)

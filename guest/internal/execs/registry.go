@@ -170,11 +170,17 @@ func (r *Registry) await(e *Exec) {
 	ended, duration := time.Now(), sys.Boot()-e.startBoot
 	e.drain()
 	<-e.ready
+	status := e.main.Status()
+	if e.asked() && status.Signaled() && status.Signal() == syscall.SIGKILL {
+		// The whole tree is being killed: the end is told when it has gone.
+		limit, cancel := context.WithTimeout(context.Background(), drainMax)
+		r.Reaper.WaitGone(limit, e.match)
+		cancel()
+	}
 	left := 0
 	if !r.Reaper.Childless() {
 		left = len(proc.Find(e.match))
 	}
-	status := e.main.Status()
 	suspicious := status.Signaled() && status.Signal() == syscall.SIGKILL || status.Exited() && status.ExitStatus() == 137
 	oom := r.Watch.Finish(e.ID, suspicious)
 

@@ -104,11 +104,19 @@ func (s *Spawner) release(pid int) {
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_PTRACE, syscall.PTRACE_DETACH, uintptr(pid), 0, 0, 0, 0)
 }
 
+// commandNice leaves the guest time to act when hundreds of commands want all of it. Commands among themselves, and
+// sandboxes among each other, share as before, as a niceness counts only inside a cgroup. A guest that is not PID 1 has
+// no cgroup of its own, so there it would put commands behind the rest of the host.
+const commandNice = 19
+
 // expose makes the child the OOM killer's choice instead of the guest. The file belongs to the child's user, and the
 // guest has no capability to pass over that. Where it fails the child only keeps the guest's own score.
 func (s *Spawner) expose(pid int) {
 	name := "/proc/" + strconv.Itoa(pid) + "/oom_score_adj"
 	_ = sys.AsUser(s.user.Uid, s.user.Gid, func() {
+		if os.Getpid() == 1 {
+			_ = syscall.Setpriority(syscall.PRIO_PROCESS, pid, commandNice)
+		}
 		fd, err := syscall.Open(name, syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
 		if err != nil {
 			return

@@ -86,14 +86,14 @@ func Signal(match Match, sig syscall.Signal) int {
 	return len(found)
 }
 
-// Freeze stops what matches until a scan finds nothing that runs, so that nothing can fork away any more.
-// It returns the pids it stopped; processes that were stopped already are not among them.
-func Freeze(match Match, limit time.Duration) []int {
-	var stopped []int
+// Freeze stops what matches until a scan finds nothing that runs, so that nothing can fork away any more. It returns the
+// pids it stopped (processes that were stopped already are not among them) and all that matched in the end.
+func Freeze(match Match, limit time.Duration) (stopped []int, found []Entry) {
 	sent := map[int]bool{}
 	for deadline := time.Now().Add(limit); ; {
 		fresh := 0
-		for _, e := range Find(match) {
+		found = Find(match)
+		for _, e := range found {
 			if e.Stopped || sent[e.Pid] {
 				continue
 			}
@@ -104,7 +104,7 @@ func Freeze(match Match, limit time.Duration) []int {
 			}
 		}
 		if fresh == 0 || time.Now().After(deadline) {
-			return stopped
+			return stopped, found
 		}
 	}
 }
@@ -114,15 +114,21 @@ func Freeze(match Match, limit time.Duration) []int {
 func (r *Reaper) Kill(ctx context.Context, match Match) bool {
 	for {
 		reaped := r.Reaped()
-		Freeze(match, 2*time.Second)
-		if Signal(match, syscall.SIGKILL) == 0 {
+		_, found := Freeze(match, 2*time.Second)
+		if len(found) == 0 {
 			return true
+		}
+		for _, e := range found {
+			_ = syscall.Kill(e.Pid, syscall.SIGKILL)
 		}
 		select {
 		case <-reaped:
 		case <-time.After(2 * time.Millisecond):
 		case <-ctx.Done():
 			return false
+		}
+		if r.Childless() {
+			return true
 		}
 	}
 }
@@ -136,7 +142,7 @@ func (r *Reaper) WaitGone(ctx context.Context, match Match) bool {
 		}
 		select {
 		case <-reaped:
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
 			return false
 		}

@@ -23,7 +23,7 @@ func (s *Sandbox) Pause() {
 	}
 	s.Execs.Refuse(ErrPaused)
 	s.paused.Store(true)
-	s.frozen = proc.Freeze(proc.Everything(s.user.Uid), 5*time.Second)
+	s.frozen, _ = proc.Freeze(proc.Everything(s.user.Uid), 5*time.Second)
 	s.Facts.Record("paused", nil)
 }
 
