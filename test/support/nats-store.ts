@@ -51,9 +51,7 @@ export async function storeWithSandboxes(count: number) {
     await store[Symbol.asyncDispose]();
     rmSync(dataDir, { recursive: true, force: true });
   };
-  return { store, dataDir, ids, told, emit, [Symbol.asyncDispose]: dispose } satisfies AsyncDisposable & {
-    store: Store;
-  };
+  return { store, dataDir, ids, told, emit, [Symbol.asyncDispose]: dispose };
 }
 
 export async function relayChild(built: string, dataDir: string, url: string) {
