@@ -1,0 +1,83 @@
+import { describe, expect, test } from "vitest";
+import { negotiate } from "../../../src/sandbox/backends/docker/connection.ts";
+import { EngineAnswer, EngineTimeout, toSandboxError } from "../../../src/sandbox/backends/docker/errors.ts";
+
+const context = { action: "start the sandbox", endpoint: "unix:///x.sock" };
+
+describe("an engine's answer", () => {
+  test.each([
+    [400, "bad parameter", "INVALID_ARGUMENT"],
+    [403, "no", "PERMISSION_DENIED"],
+    [404, "No such container: x", "SANDBOX_NOT_FOUND"],
+    [404, "No such image: y:latest", "IMAGE_NOT_FOUND"],
+    [409, 'Conflict. The container name "/x" is already in use', "CONFLICT"],
+    [409, "Container x is not running", "SANDBOX_NOT_RUNNING"],
+    [500, "OCI runtime create failed", "INTERNAL"],
+    [500, "write /x: no space left on device", "LIMIT_EXCEEDED"],
+    [503, "shutting down", "BACKEND_UNAVAILABLE"],
+  ])("%i %j is %s", (status, words, code) => {
+    const error = toSandboxError(new EngineAnswer(status, words), context);
+    expect(error).toMatchObject({ code, cause: expect.any(EngineAnswer) });
+    expect(error.message).toContain("Could not start the sandbox: the engine says");
+  });
+
+  test("is quoted, printable and short", () => {
+    const { message } = toSandboxError(new EngineAnswer(500, `\u001b[31m${"x".repeat(10_000)}\u202e\n`), context);
+    expect(message).toMatch(/says "\[31mx+…"$/);
+    expect(message.length).toBeLessThan(400);
+  });
+
+  test("of 404 means what the call says it means", () => {
+    expect(toSandboxError(new EngineAnswer(404, "gone"), { ...context, notFound: "GUEST_UNAVAILABLE" }).code).toBe(
+      "GUEST_UNAVAILABLE",
+    );
+  });
+});
+
+describe("an engine that cannot be reached", () => {
+  test.each([
+    ["ENOENT", /systemctl start docker/],
+    ["ECONNREFUSED", /systemctl start docker/],
+    ["EACCES", /usermod -aG docker/],
+    ["ECONNRESET", /Call again/],
+    ["ENOTFOUND", /DOCKER_HOST/],
+    ["CERT_HAS_EXPIRED", /DOCKER_CERT_PATH/],
+    ["SELF_SIGNED_CERT_IN_CHAIN", /DOCKER_CERT_PATH/],
+  ])("%s is BACKEND_UNAVAILABLE with the step that helps", (code, next) => {
+    const error = toSandboxError(Object.assign(new Error("x"), { code }), context);
+    expect(error).toMatchObject({ code: "BACKEND_UNAVAILABLE", retryable: true });
+    expect(error.next).toMatch(next);
+    expect(error.message).toContain("unix:///x.sock");
+  });
+
+  test("hung up before it answered", () => {
+    expect(toSandboxError(new Error("socket hang up"), context).code).toBe("BACKEND_UNAVAILABLE");
+  });
+
+  test("is slow beyond the call's limit", () => {
+    const error = toSandboxError(new EngineTimeout(30_000), context);
+    expect(error).toMatchObject({ code: "BACKEND_UNAVAILABLE", message: expect.stringContaining("within 30 s") });
+  });
+});
+
+test("a cancelled call is ABORTED, and what nobody foresaw INTERNAL", () => {
+  expect(toSandboxError(new DOMException("x", "AbortError"), context).code).toBe("ABORTED");
+  expect(toSandboxError(new TypeError("x"), context).code).toBe("INTERNAL");
+});
+
+describe("the API version", () => {
+  test.each([
+    ["1.41", undefined, "1.41"],
+    ["1.45", "1.24", "1.45"],
+    ["1.52", "1.44", "1.47"],
+    ["1.60", "1.50", "1.50"],
+  ])("with an engine of %s (least %s) is %s", (ApiVersion, MinAPIVersion, expected) => {
+    expect(negotiate({ Version: "x", ApiVersion, MinAPIVersion }, "unix:///x")).toBe(expected);
+  });
+
+  test("below 1.41 is refused", () => {
+    expect(() => negotiate({ Version: "x", ApiVersion: "1.40" }, "unix:///x")).toThrow(
+      expect.objectContaining({ code: "BACKEND_UNAVAILABLE", retryable: false }),
+    );
+  });
+});
