@@ -1,6 +1,7 @@
 package execs
 
 import (
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -22,7 +23,8 @@ func NewGids() *Gids {
 	if err == nil && !mapped(string(text), g.Low, g.High) {
 		g.Low, g.High = 60_000, 65_000
 	}
-	g.next = g.Low
+	// Guests that share a pid namespace, as in tests, must not take each other's trees for their own.
+	g.next = g.Low + rand.IntN(g.High-g.Low)
 	return g
 }
 

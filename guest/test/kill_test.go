@@ -1,0 +1,148 @@
+package test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// escapes are ways out of a process group, a session and a parent.
+var escapes = map[string]string{
+	"ignores TERM":      `trap '' TERM HUP INT; echo ready; while :; do sleep 0.1; done`,
+	"double fork":       `( ( setsid sleep 300 & ) & ); ( setsid sh -c 'trap "" TERM; sleep 300; sleep 300' & ); echo ready; sleep 300`,
+	"main process gone": `( setsid sh -c 'trap "" TERM; while :; do sleep 0.1; done' >/dev/null 2>&1 </dev/null & ); echo ready`,
+	"forks all along":   `f() { while :; do ( setsid sleep 0.05 & ) 2>/dev/null; done; }; f & f & echo ready; wait`,
+}
+
+func TestKillReachesTheWholeTree(t *testing.T) {
+	for name, command := range escapes {
+		t.Run(name, func(t *testing.T) {
+			g := serve(t)
+			id := newID()
+			g.view("/v1/execs/"+id, object{"command": command, "view": object{"wait_ms": 10000, "until": "output"}})
+			begin := time.Now()
+			g.ok("POST", "/v1/execs/"+id+"/kill", object{"signal": "KILL"})
+			if took := time.Since(begin); took > limit(200*time.Millisecond) {
+				t.Errorf("took %v", took)
+			}
+			if n := g.processes(); n > 0 {
+				t.Errorf("%d processes are left", n)
+			}
+		})
+	}
+}
+
+// limit allows for the race detector, which makes everything several times slower.
+func limit(d time.Duration) time.Duration {
+	if len(buildFlags) > 0 {
+		return 5 * d
+	}
+	return d
+}
+
+func TestTimeoutKillsAForkBomb(t *testing.T) {
+	g := serve(t)
+	// Test runners are not contained: this bomb is limited by its user, as in a sandbox.
+	r := g.view("/v1/execs/"+newID(), object{
+		"command": "ulimit -u 150; bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 300", "timeout_ms": 700,
+		"view": object{"wait_ms": 20000, "max_bytes": 200},
+	})
+	if r.str("status") != "timed_out" || r.str("ended_by") != "timeout" || r.object["exit_code"] != nil {
+		t.Errorf("%v", r.object)
+	}
+	if d := time.Duration(r.num("duration_ms"))*time.Millisecond - 700*time.Millisecond; d > limit(200*time.Millisecond) {
+		t.Errorf("ended %v after the deadline", d)
+	}
+	eventually(t, "nothing is left", func() bool { return g.processes() == 0 })
+}
+
+func TestKillWithGrace(t *testing.T) {
+	g := serve(t)
+	id := g.start(object{"command": "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.02; done"})
+	r := result{object: g.ok("POST", "/v1/execs/"+id+"/kill", object{"by": "cancel"})["exec"].(object)}
+	if r.str("status") != "exited" || r.num("exit_code") != 3 || r.str("ended_by") != "cancel" {
+		t.Errorf("%v", r.object)
+	}
+	id = g.start(object{"command": "trap '' TERM; echo ready; while :; do sleep 0.02; done"})
+	begin := time.Now()
+	r = result{object: g.ok("POST", "/v1/execs/"+id+"/kill", object{"grace_ms": 150})["exec"].(object)}
+	if took := time.Since(begin); r.str("status") != "killed" || r.str("signal") != "KILL" || took < 150*time.Millisecond {
+		t.Errorf("%v after %v", r.object, took)
+	}
+	id = g.start(object{"command": "echo ready; kill -STOP $$"})
+	r = result{object: g.ok("POST", "/v1/execs/"+id+"/kill", object{"grace_ms": 5000})["exec"].(object)}
+	if r.str("signal") != "TERM" {
+		t.Errorf("a stopped process did not act on TERM: %v", r.object)
+	}
+	g.refused("INVALID_ARGUMENT", "POST", "/v1/execs/"+id+"/kill", object{"signal": "NOPE"})
+}
+
+func TestOneTreeIsNotTheOther(t *testing.T) {
+	g := serve(t)
+	victim := g.start(object{"command": "echo ready; sleep 300 & wait"})
+	other := g.start(object{"command": "echo ready; sleep 0.3; echo survived"})
+	g.ok("POST", "/v1/execs/"+victim+"/kill", object{"signal": "KILL"})
+	if r := g.wait(other); r.out["stdout"] != "ready\nsurvived\n" {
+		t.Errorf("%v %q", r.object, r.out)
+	}
+}
+
+func TestOrphansAreReaped(t *testing.T) {
+	g := serve(t)
+	for range 20 {
+		g.run("( (exit 3) & (exit 4) & ) ; ( setsid true & )")
+	}
+	eventually(t, "no zombies below the guest", func() bool {
+		out, _ := exec.Command("ps", "--ppid", strconv.Itoa(g.cmd.Process.Pid), "-o", "stat=").Output()
+		return !strings.Contains(string(out), "Z")
+	})
+}
+
+func TestCommandsCannotTouchTheGuest(t *testing.T) {
+	g := serve(t)
+	pid := strconv.Itoa(g.cmd.Process.Pid)
+	for _, attack := range []string{
+		"kill -9 " + pid, "cat /proc/" + pid + "/environ", "head -c 1 /proc/" + pid + "/mem", "ls /proc/" + pid + "/fd",
+		"ls " + g.dir + "/run", "rm -f " + g.dir + "/run/guest.sock", "mv " + g.dir + "/run x", "chmod 777 " + g.dir + "/run",
+		"prlimit --pid " + pid + " --nofile=1", "for t in /proc/" + pid + "/task/*; do kill -9 ${t##*/} && exit 0; done; false",
+	} {
+		if r := g.run(attack); r.num("exit_code") == 0 {
+			t.Errorf("%s: succeeded: %q", attack, r.out)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(g.dir, "run/guest.sock")); err != nil {
+		t.Error(err)
+	}
+	st, err := os.Stat(filepath.Join(g.dir, "run"))
+	if err != nil || st.Mode().Perm() != 0o700 {
+		t.Errorf("%v %v", st.Mode(), err)
+	}
+}
+
+func TestPauseStopsEverythingAndResumeOnlyThat(t *testing.T) {
+	g := serve(t)
+	counter := g.start(object{"command": "while :; do echo tick; sleep 0.01; done"})
+	stopped := g.start(object{"command": "echo ready; kill -STOP $$; echo continued"})
+	if state := g.ok("POST", "/v1/pause", nil)["state"]; state != "paused" {
+		t.Errorf("state %v", state)
+	}
+	before := g.view("/v1/execs/"+counter+"/view", object{}).num("stdout_bytes")
+	g.refused("PAUSED", "POST", "/v1/execs/"+newID(), object{"command": "true"})
+	g.refused("PAUSED", "POST", "/v1/files/write", object{"files": []object{}})
+	r := g.view("/v1/execs/"+counter+"/view", object{"wait_ms": 300, "until": "output", "stdout_offset": before})
+	if r.num("stdout_bytes") != before {
+		t.Error("it ran on while paused")
+	}
+	g.ok("POST", "/v1/resume", nil)
+	r = g.view("/v1/execs/"+counter+"/view", object{"wait_ms": 5000, "until": "output", "stdout_offset": before})
+	if r.num("stdout_bytes") == before {
+		t.Error("it did not go on")
+	}
+	if r := g.view("/v1/execs/"+stopped+"/view", object{"wait_ms": 100}); r.str("status") != "running" {
+		t.Error("a process that had stopped itself was continued")
+	}
+}
