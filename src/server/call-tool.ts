@@ -28,6 +28,7 @@ export interface Connection {
   /** Set before the SDK aborts what is under way: a lost connection is no cancellation. */
   closed: boolean;
   folder: string;
+  tenant: string;
   sandboxes: () => Promise<Sandboxes>;
   logger: Log;
 }
@@ -46,7 +47,13 @@ export async function callTool(
   const { call, stop } = toCall(ctx, connection, signal);
   const log = (fields: object): void => {
     connection.logger.debug(
-      { tool: name, client: call.client, ms: Math.round((performance.now() - started) * 10) / 10, ...fields },
+      {
+        tool: name,
+        tenant: connection.tenant,
+        client: call.client,
+        ms: Math.round((performance.now() - started) * 10) / 10,
+        ...fields,
+      },
       "tool call",
     );
   };

@@ -43,6 +43,8 @@ export function createMcpServerFactory(options: McpServerOptions): McpServing {
   const network = policyView.networks.some((mode) => mode !== "none");
   const { open, opened } = openOnce(options.sandboxes);
   let current: Connection | undefined;
+  /** 2026-era subscriptions not yet cancelled: one may be while the runtime opens for it. */
+  const listening = new Set<string | number>();
   const subscriptions = new Subscriptions({
     updated: async (uri) => current?.server.sendResourceUpdated({ uri }),
     listChanged: async () => current?.server.sendResourceListChanged(),
@@ -58,11 +60,20 @@ export function createMcpServerFactory(options: McpServerOptions): McpServing {
         cacheHints: { "tools/list": cacheHint, "resources/templates/list": cacheHint, "server/discover": cacheHint },
       },
     );
-    const connection: Connection = { server, closed: false, folder: options.folder, sandboxes: open, logger };
+    const connection: Connection = {
+      server,
+      closed: false,
+      folder: options.folder,
+      tenant: options.tenant,
+      sandboxes: open,
+      logger,
+    };
     current = connection;
     server.onclose = () => {
       connection.closed = true;
-      if (current === connection) subscriptions.clear();
+      if (current !== connection) return;
+      listening.clear();
+      subscriptions.clear();
     };
     server.onerror = (error) => logger.debug({ err: error }, "protocol");
     addHandlers(connection);
@@ -102,7 +113,9 @@ export function createMcpServerFactory(options: McpServerOptions): McpServing {
     const { resourceSubscriptions: asked, resourcesListChanged: list } = filter;
     const uris = Array.isArray(asked) ? asked.filter((uri) => typeof uri === "string") : [];
     if (uris.length === 0 && list !== true) return;
+    listening.add(id);
     const sandboxes = await open();
+    if (!listening.has(id)) return;
     const call = { signal: new AbortController().signal, client: "unknown", folder: options.folder };
     // The SDK has acknowledged by now: what does not exist is watched under the words it was asked by.
     const resolve = (name: string) =>
@@ -122,7 +135,10 @@ export function createMcpServerFactory(options: McpServerOptions): McpServing {
         });
       } else if (isJSONRPCNotification(message) && message.method === "notifications/cancelled") {
         const { requestId: id } = message.params ?? {};
-        if (typeof id === "string" || typeof id === "number") subscriptions.remove(id);
+        if (typeof id === "string" || typeof id === "number") {
+          listening.delete(id);
+          subscriptions.remove(id);
+        }
       }
     },
   };

@@ -5,17 +5,15 @@ import type { Readable, Writable } from "node:stream";
 import { promisify } from "node:util";
 
 const root = new URL("../../", import.meta.url);
-const built = new URL("node_modules/.cache/mcp-server/", root);
 
-/** Builds the test server and says how to start it. */
-export async function buildServer(): Promise<{ command: string; args: string[] }> {
+/** Builds the test server, in a folder of the test file's own since files run side by side, and says how to start it. */
+export async function buildServer(user: string): Promise<{ command: string; args: string[] }> {
+  const built = new URL(`node_modules/.cache/mcp-server/${user}/`, root);
   await mkdir(built, { recursive: true });
   await writeFile(new URL("package.json", built), '{"type":"module"}');
-  await promisify(execFile)(
-    process.execPath,
-    ["node_modules/typescript/bin/tsc", "-p", "test/support/mcp.tsconfig.json"],
-    { cwd: root },
-  );
+  const out = ["--outDir", built.pathname, "--tsBuildInfoFile", new URL(".tsbuildinfo", built).pathname];
+  const tsc = ["node_modules/typescript/bin/tsc", "-p", "test/support/mcp.tsconfig.json", ...out];
+  await promisify(execFile)(process.execPath, tsc, { cwd: root });
   return { command: process.execPath, args: [new URL("test/support/mcp-server.js", built).pathname] };
 }
 

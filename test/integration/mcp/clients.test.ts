@@ -9,7 +9,7 @@ import { sandboxView } from "../../support/mcp-samples.ts";
 
 let server: { command: string; args: string[] };
 beforeAll(async () => {
-  server = await buildServer();
+  server = await buildServer("clients");
 });
 
 interface Session extends AsyncDisposable {

@@ -3,7 +3,7 @@ import { buildServer, RawServer } from "../../support/mcp-process.ts";
 
 let server: { command: string; args: string[] };
 beforeAll(async () => {
-  server = await buildServer();
+  server = await buildServer("stdio");
 });
 
 const call = (name: string, args: object) => ({ name, arguments: args });
