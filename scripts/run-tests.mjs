@@ -39,7 +39,8 @@ await cli(async (args) => {
 /** @param {readonly string[]} args */
 async function runTests(args) {
   const { env } = await bootstrap();
-  const own = { ...process.env, ...env };
+  // Colours are for terminals; vitest thinks that every CI has one.
+  const own = { ...process.env, ...(process.stdout.isTTY ? {} : { NO_COLOR: "1" }), ...env };
   const guest = args.length === 0 ? [await guestTests(own)] : [];
   return sum([...guest, await serverTests(args, own)]);
 }
