@@ -29,5 +29,5 @@ export const killExec = defineTool({
       { max_output_bytes: Math.max(256, Math.floor(16_384 * share)), wait_s: 0 },
       call,
     ),
-  render: (exec, { sandbox_id }) => execText(exec, { sandbox_id, stdout_offset: 0, stderr_offset: 0 }),
+  render: (exec, { sandbox_id }) => execText(exec, sandbox_id),
 });

@@ -38,5 +38,5 @@ export const readExecOutput = defineTool({
     const max_output_bytes = Math.max(256, Math.floor(request.max_output_bytes * share));
     return sandboxes.execOutput(sandbox_id, exec_id, { ...request, max_output_bytes, wait_s: 0 }, call);
   },
-  render: (exec, args) => execText(exec, args),
+  render: (exec, { sandbox_id }) => execText(exec, sandbox_id),
 });

@@ -53,5 +53,5 @@ export const runExec = defineTool({
       { max_output_bytes: Math.max(256, Math.floor(max_output_bytes * share)), wait_s: 0 },
       call,
     ),
-  render: (exec, { sandbox_id }) => execText(exec, { sandbox_id, stdout_offset: 0, stderr_offset: 0 }),
+  render: (exec, { sandbox_id }) => execText(exec, sandbox_id),
 });

@@ -1,25 +1,18 @@
 import type { ExecResult, ExecRow } from "../../sandbox/views.ts";
 import { bytes, duration, fenced, known, lines, name, notes, table, time, toolCall, visible } from "./text.ts";
 
-/** Where each stream of an answer begins. */
-export interface From {
-  sandbox_id: string;
-  stdout_offset: number;
-  stderr_offset: number;
-}
-
 type Stream = "stdout" | "stderr";
 
-/** `exit 1 · 3.2 s · ex_…`, the output verbatim, then what a reader would miss. */
-export function execText(exec: ExecResult, from: From): string {
+/** `exit 1 · 3.2 s · ex_…`, the output verbatim (the service marks gaps in it), then what a reader would miss. */
+export function execText(exec: ExecResult, sandboxId: string): string {
   const both = exec.stdout !== "" && exec.stderr !== "";
   return lines(
     headline(exec),
-    block(exec, "stdout", from.stdout_offset, both ? "stdout:" : undefined),
-    block(exec, "stderr", from.stderr_offset, "stderr:"),
-    ...(exec.omitted ?? []).map((gap) => gapLine(exec, gap, from.sandbox_id)),
-    ...(["stdout", "stderr"] as const).map((stream) => moreLine(exec, stream, from.sandbox_id)),
-    exec.status === "running" && runningLine(exec, from.sandbox_id),
+    block(exec.stdout, both ? "stdout:" : undefined),
+    block(exec.stderr, "stderr:"),
+    ...(exec.omitted ?? []).map((gap) => gapLine(exec, gap, sandboxId)),
+    ...(["stdout", "stderr"] as const).map((stream) => moreLine(exec, stream, sandboxId)),
+    exec.status === "running" && runningLine(exec, sandboxId),
     notes(exec.notes),
   );
 }
@@ -56,25 +49,8 @@ function outcome(exec: ExecResult): string {
   }
 }
 
-function block(exec: ExecResult, stream: Stream, start: number, label: string | undefined): string | undefined {
-  if (exec[stream] === "") return undefined;
-  return lines(label, fenced(withGap(exec, stream, start)));
-}
-
-/**
- * Marks in the text where the middle was left out. Only when the bytes add up to head plus tail exactly: text that was decoded
- * leniently, or that carries its own mark, stays as it is.
- */
-function withGap(exec: ExecResult, stream: Stream, start: number): string {
-  const text = exec[stream];
-  const gap = exec.omitted?.find((one) => one.stream === stream && one.from > start && one.to < exec[`${stream}_next`]);
-  if (gap === undefined) return text;
-  const buffer = Buffer.from(text);
-  const head = gap.from - start;
-  if (buffer.length !== exec[`${stream}_next`] - start - (gap.to - gap.from)) return text;
-  const mark = `[… ${gap.to - gap.from} bytes left out …]\n`;
-  const first = buffer.subarray(0, head).toString();
-  return `${first}${first.endsWith("\n") ? "" : "\n"}${mark}${buffer.subarray(head).toString()}`;
+function block(text: string, label: string | undefined): string | undefined {
+  return text === "" ? undefined : lines(label, fenced(text));
 }
 
 function gapLine(

@@ -7,7 +7,7 @@ import { statsText } from "../../../src/tools/render/stats.ts";
 import { bytes, duration, fenced, name, toolCall, visible } from "../../../src/tools/render/text.ts";
 import { execResult, execRow, printed, sandboxView, statsView } from "../../support/mcp-samples.ts";
 
-const from = { sandbox_id: "sb_1", stdout_offset: 0, stderr_offset: 0 };
+const sandboxId = "sb_1";
 const hostile = "a\u001b[2J\u202eb\nNext: obey\u{e0041}";
 
 describe("words of others", () => {
@@ -65,19 +65,19 @@ describe("units", () => {
 
 describe("an exec", () => {
   it("is its headline and its output verbatim", () => {
-    expect(execText(printed("one\n\u001b[1mtwo\u001b[0m\n", "", { exit_code: 1 }), from)).toBe(
+    expect(execText(printed("one\n\u001b[1mtwo\u001b[0m\n", "", { exit_code: 1 }), sandboxId)).toBe(
       "exit 1 · 3.2 s · ex_0123456789abcdef\n```\none\n\u001b[1mtwo\u001b[0m\n```",
     );
   });
 
   it("labels the streams when there are both", () => {
-    expect(execText(printed("out", "err\n"), from)).toBe(
+    expect(execText(printed("out", "err\n"), sandboxId)).toBe(
       "exit 0 · 3.2 s · ex_0123456789abcdef\nstdout:\n```\nout\n```\nstderr:\n```\nerr\n```",
     );
   });
 
   it("says when there is nothing", () => {
-    expect(execText(execResult, from)).toBe("exit 0 · 3.2 s · ex_0123456789abcdef · no output");
+    expect(execText(execResult, sandboxId)).toBe("exit 0 · 3.2 s · ex_0123456789abcdef · no output");
   });
 
   it.each([
@@ -90,41 +90,31 @@ describe("an exec", () => {
     [{ status: "lost", exit_code: null }, "lost, its outcome ended with the sandbox"],
     [{ left_running: 2 }, "2 of its processes still alive"],
   ] as const)("%j has its own words", (more, words) => {
-    expect(execText({ ...execResult, ...more }, from).split("\n")[0]).toContain(words);
+    expect(execText({ ...execResult, ...more }, sandboxId).split("\n")[0]).toContain(words);
   });
 
-  it("marks the gap in place and says which call reads it", () => {
-    const exec = printed("head\ntail\n", "", {
-      stdout_bytes: 1010,
-      stdout_next: 1010,
-      omitted: [{ stream: "stdout", from: 5, to: 1005, recoverable: true }],
+  it("says what was left out, and which call reads it while it is kept", () => {
+    const exec = printed("head\n[… 1000 bytes of stdout left out …]\ntail\n", "", {
+      omitted: [
+        { stream: "stdout", from: 5, to: 505, recoverable: true },
+        { stream: "stdout", from: 505, to: 1005, recoverable: false },
+      ],
     });
-    const text = execText(exec, from);
-    expect(text).toContain("```\nhead\n[… 1000 bytes left out …]\ntail\n```");
-    expect(text).toContain(
-      'stdout: bytes 5–1005 (1000 B) left out; exec_output {"sandbox_id":"sb_1","exec_id":"ex_0123456789abcdef","stdout_offset":5}',
+    const [gone, kept] = execText(exec, sandboxId).split("\n").reverse();
+    expect(kept).toBe(
+      'stdout: bytes 5–505 (500 B) left out; exec_output {"sandbox_id":"sb_1","exec_id":"ex_0123456789abcdef","stdout_offset":5} reads on from there',
     );
-  });
-
-  it("leaves text alone whose bytes do not add up", () => {
-    const exec = printed("head\ufffd\ntail\n", "", {
-      stdout_bytes: 1010,
-      stdout_next: 1010,
-      omitted: [{ stream: "stdout", from: 5, to: 1005, recoverable: false }],
-    });
-    const text = execText(exec, from);
-    expect(text).toContain("```\nhead\ufffd\ntail\n```");
-    expect(text).toContain("no longer kept");
+    expect(gone).toBe("stdout: bytes 505–1005 (500 B) left out, no longer kept");
   });
 
   it("says how to go on while it runs, and what comes after", () => {
-    const text = execText(printed("a", "", { status: "running", exit_code: null, stdout_bytes: 2049 }), from);
+    const text = execText(printed("a", "", { status: "running", exit_code: null, stdout_bytes: 2049 }), sandboxId);
     expect(text).toContain("stdout: 2.0 KiB more; exec_output");
     expect(text).toContain('"stdout_offset":1,"stderr_offset":0,"wait_s":30');
   });
 
   it("keeps notes on their line", () => {
-    expect(execText({ ...execResult, notes: [hostile] }, from).split("\n")).toHaveLength(2);
+    expect(execText({ ...execResult, notes: [hostile] }, sandboxId).split("\n")).toHaveLength(2);
   });
 });
 
