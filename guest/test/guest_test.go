@@ -50,12 +50,25 @@ type guest struct {
 	uid    int
 	cmd    *exec.Cmd
 	client *http.Client
-	facts  *os.File
+	facts  string
 	exited chan error
 }
 
 // serve starts a guest with directories and a uid of its own. Extra flags win.
 func serve(t testing.TB, flags ...string) *guest {
+	t.Helper()
+	g := newGuest(t)
+	out, err := os.Create(filepath.Join(g.dir, "facts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	g.facts = out.Name()
+	g.launch(out, flags...)
+	return g
+}
+
+func newGuest(t testing.TB) *guest {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "guest-")
 	if err != nil {
@@ -63,13 +76,7 @@ func serve(t testing.TB, flags ...string) *guest {
 	}
 	_ = os.Chmod(dir, 0o755)
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	out, err := os.Create(filepath.Join(dir, "facts"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := &guest{t: t, dir: dir, uid: 41000 + int(uids.Add(1)), facts: out}
-	g.launch(out, flags...)
-	return g
+	return &guest{t: t, dir: dir, uid: 41000 + int(uids.Add(1))}
 }
 
 func (g *guest) launch(stdout *os.File, flags ...string) {
@@ -269,7 +276,7 @@ func (g *guest) processes() int {
 
 // recorded are the facts on stdout so far.
 func (g *guest) recorded() []object {
-	text, err := os.ReadFile(g.facts.Name())
+	text, err := os.ReadFile(g.facts)
 	if err != nil {
 		g.t.Fatal(err)
 	}

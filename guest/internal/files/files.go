@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"chorus-sandbox/guest/internal/fault"
+	"chorus-sandbox/guest/internal/sys"
 )
 
 // Files offers file work to the API.
@@ -66,7 +67,7 @@ func (f *Files) openContent(path, full string) (fd int, st syscall.Stat_t, err e
 	if err = onlyRegular(path, &st); err != nil {
 		return -1, st, err
 	}
-	fd, err = syscall.Open(full, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY|syscall.O_CLOEXEC, 0)
+	fd, err = sys.OpenPlain(full, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY)
 	if err != nil {
 		return -1, st, err
 	}

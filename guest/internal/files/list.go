@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"chorus-sandbox/guest/internal/fault"
+	"chorus-sandbox/guest/internal/sys"
 )
 
 const (
@@ -65,7 +66,7 @@ func (f *Files) List(ctx context.Context, r ListRequest) (*Listing, error) {
 		if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
 			return out.single(r.Path, full)
 		}
-		fd, err := syscall.Open(full, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+		fd, err := sys.OpenPlain(full, syscall.O_RDONLY|syscall.O_DIRECTORY)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,150 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestFactsAreNumberedKeptAndAwaited(t *testing.T) {
+	g := serve(t)
+	type page = object
+	answers := make(chan page, 1)
+	go func() { answers <- g.ok("GET", "/v1/facts?after=1&wait_ms=10000", nil) }()
+	r := g.view("/v1/execs/"+newID(), object{"command": "true", "view": object{"wait_ms": 5000, "facts_after": 0}})
+	first := list((<-answers)["facts"])
+	if len(first) == 0 || first[0]["seq"] != 2.0 || first[0]["kind"] != "exec.started" {
+		t.Errorf("%v", first)
+	}
+	if got := kinds(list(r.facts["facts"])); got != "boot exec.started exec.ended" || r.facts["next"] != 4.0 {
+		t.Errorf("%s next %v", got, r.facts["next"])
+	}
+	begin := time.Now()
+	if p := g.ok("GET", "/v1/facts?after=3&wait_ms=50", nil); len(list(p["facts"])) != 0 || time.Since(begin) < 50*time.Millisecond {
+		t.Errorf("%v", p)
+	}
+	for range 600 {
+		g.view("/v1/execs/"+newID(), object{"argv": []string{"/bin/true"}, "view": object{"wait_ms": 5000}})
+	}
+	p := g.ok("GET", "/v1/facts?after=0", nil)
+	facts := list(p["facts"])
+	if oldest := p["oldest"].(float64); oldest != p["next"].(float64)-1024 || facts[0]["seq"] != oldest || len(facts) != 256 {
+		t.Errorf("oldest %v next %v first %v, %d facts", p["oldest"], p["next"], facts[0]["seq"], len(facts))
+	}
+}
+
+func TestSecretsStayOutOfFacts(t *testing.T) {
+	g := serve(t)
+	out := g.ok("PATCH", "/v1/env", object{"set": object{"TOKEN": "s3cr3t-value", "LONG": "s3cr3t-value-and-more", "N": "1"}})
+	if keys, _ := json.Marshal(out["keys"]); string(keys) != `["LONG","N","TOKEN"]` {
+		t.Errorf("%s", keys)
+	}
+	r := g.view("/v1/execs/"+newID(), object{
+		"command": "echo $TOKEN $MINE s3cr3t-value-and-more s3cr3t-value own-secret 1 " + strings.Repeat("é", 300), "env": object{"MINE": "own-secret"},
+		"view": object{"wait_ms": 5000, "facts_after": 0},
+	})
+	if !strings.HasPrefix(r.out["stdout"], "s3cr3t-value own-secret") {
+		t.Errorf("%q", r.out)
+	}
+	text, _ := json.Marshal(r.facts)
+	command := list(r.facts["facts"])[1]["command"].(string)
+	if bytes.Contains(text, []byte("s3cr3t")) || bytes.Contains(text, []byte("own-secret")) {
+		t.Errorf("a secret is in %s", text)
+	}
+	if !strings.HasPrefix(command, "echo $TOKEN $MINE *** *** *** 1 é") || len([]rune(command)) != 256 {
+		t.Errorf("%d characters: %s", len([]rune(command)), command)
+	}
+	g.ok("PATCH", "/v1/env", object{"unset": []string{"TOKEN", "LONG"}})
+	if out := g.run("echo [$TOKEN] $N").out["stdout"]; out != "[] 1\n" {
+		t.Errorf("%q", out)
+	}
+	g.refused("LIMIT_EXCEEDED", "PATCH", "/v1/env", object{"set": object{"BIG": strings.Repeat("x", 200_000)}})
+	g.refused("INVALID_ARGUMENT", "PATCH", "/v1/env", object{"set": object{"A=B": "x"}})
+}
+
+func TestStatsSayWhatTheyCannotTell(t *testing.T) {
+	g := serve(t)
+	g.run("true")
+	s := g.ok("GET", "/v1/stats", nil)
+	if s["execs"].(object)["total"] != 1.0 || s["workspace"].(object)["limit_bytes"] == nil || s["uptime_ms"].(float64) <= 0 {
+		t.Errorf("%v", s)
+	}
+	notes, _ := json.Marshal(s["notes"])
+	for _, group := range []string{"cpu", "memory", "pids"} {
+		for name, value := range s[group].(object) {
+			if value == nil && !strings.Contains(string(notes), group) {
+				t.Errorf("%s.%s is null and no note says so: %s", group, name, notes)
+			}
+		}
+	}
+}
+
+func TestProgramsAreTheCommandsOwn(t *testing.T) {
+	g := serve(t)
+	g.run(`mkdir -p .local/bin; printf '#!/bin/sh\nid -u > seen; echo ripgrep 99.1.2; sleep 300 & exec 1>&- 2>&-' > .local/bin/rg; chmod +x .local/bin/rg`)
+	found := g.ok("GET", "/v1/programs", nil)["programs"].(object)
+	if found["rg"] != "99.1.2" || found["bash"] == nil {
+		t.Errorf("%v", found)
+	}
+	eventually(t, "what a program left behind is gone", func() bool { return g.processes() == 0 })
+}
+
+// A stalled upload and a stalled reader must not hold up anybody else.
+func TestStalledStreamsBlockNobody(t *testing.T) {
+	g := serve(t)
+	for range 20 {
+		r, w := io.Pipe()
+		req, _ := http.NewRequest("POST", "http://guest/v1/files/write", r)
+		go func() { _, _ = g.client.Do(req) }()
+		if _, err := io.WriteString(w, `{"files":[{"path":"never","len":10}]}`+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+	}
+	id := newID()
+	g.view("/v1/execs/"+id, object{"command": "head -c 20000000 /dev/zero; echo done >&2"})
+	for range 5 {
+		res, err := g.client.Get("http://guest/v1/execs/" + id + "/stream")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+	}
+	if r := g.wait(id); r.out["stderr"] != "done\n" || r.str("status") != "exited" {
+		t.Errorf("%v", r.object)
+	}
+}
+
+func TestConnectBridgesStandardStreams(t *testing.T) {
+	g := serve(t)
+	bridge := exec.Command(program, "connect", "--run", g.dir+"/run")
+	in, _ := bridge.StdinPipe()
+	out, _ := bridge.StdoutPipe()
+	if err := bridge.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// The connection preface and empty settings are answered with settings: a frame of type 4.
+	_, _ = io.WriteString(in, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+	head := make([]byte, 9)
+	if _, err := io.ReadFull(out, head); err != nil || head[3] != 4 {
+		t.Errorf("%v %v", head, err)
+	}
+	in.Close()
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	ended := make(chan error, 1)
+	go func() { ended <- bridge.Wait() }()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		_ = bridge.Process.Kill()
+		t.Error("it did not end with its stdin")
+	}
+	if out, err := exec.Command(program, "connect", "--run", "/nonexistent").CombinedOutput(); err == nil || len(out) == 0 {
+		t.Error("a missing socket is not an error")
+	}
+}
