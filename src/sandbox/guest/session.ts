@@ -11,6 +11,9 @@ import type { ExecStreamPart } from "./types.ts";
 /** Bytes the guest may send ahead on one stream: the price of each stalled reader, and what throughput needs. */
 const windowBytes = 1024 * 1024;
 
+/** The same for all streams together. Given back as bytes arrive, read or not, so it only keeps the guest from waiting on round trips. */
+const sessionWindowBytes = 8 * 1024 * 1024;
+
 /** An HTTP/2 session over one stream. It fails once, for good; all that is and will be asked then rejects. */
 export class GuestSession implements AsyncDisposable {
   readonly closed: Promise<void>;
@@ -33,6 +36,7 @@ export class GuestSession implements AsyncDisposable {
       maxSessionMemory: 1024,
     });
     const session = this.#session;
+    session.once("connect", () => session.setLocalWindowSize(sessionWindowBytes));
     session.on("error", (error) => this.#fail(`the connection failed: ${quoted(error.message)}`));
     session.on("goaway", (code: number) => {
       if (code !== constants.NGHTTP2_NO_ERROR) this.#fail(`the guest ended the session with code ${code}`);
