@@ -5,6 +5,22 @@ import { storeFailure } from "./failures.ts";
 /** How long a write waits for the lock that another process of the install holds. LMDB frees it when that process dies. */
 const lockWaitMs = 20_000;
 
+/** How long closing waits for what is under way. */
+const closeWaitMs = 3000;
+
+const options = {
+  encoding: "string",
+  maxDbs: 32,
+  // Data is flushed before each commit, so a power cut leaves a whole store; it may undo the last commits until `sync`.
+  noSync: false,
+  noMetaSync: true,
+  // lmdb's own way of flushing after the commit takes a second lock. When a process is killed holding that one, the next
+  // writer of another process that meets it declares its environment broken (MDB_PANIC) and never answers again.
+  overlappingSync: false,
+  // It would add a promise of lmdb's own to each group, and nobody could catch its rejection.
+  eventTurnBatching: false,
+} as const;
+
 type Root = RootDatabase<string, string>;
 
 interface Range {
@@ -33,11 +49,7 @@ export class Database {
   static async open(path: string, dataDir: string): Promise<Database> {
     try {
       const { open } = await import("lmdb");
-      // eventTurnBatching would add a promise of lmdb's own to each group, and nobody could catch its rejection.
-      return new Database(
-        open<string, string>({ path, encoding: "string", maxDbs: 32, noSync: false, eventTurnBatching: false }),
-        dataDir,
-      );
+      return new Database(open<string, string>({ path, ...options }), dataDir);
     } catch (error) {
       throw await storeFailure(dataDir, error);
     }
@@ -147,11 +159,13 @@ export class Database {
     if (this.#closed) return;
     this.#closed = true;
     await Promise.allSettled(this.#running);
-    await this.#root.close();
+    // A lock that another process holds must not keep this one from ending.
+    const patience = new Promise<void>((resolve) => setTimeout(resolve, closeWaitMs).unref());
+    await Promise.race([this.#root.close(), patience]);
   }
 }
 
-/** `sync` is in lmdb's code and missing in its types. It covers commits of every process, `flushed` only our own. */
+/** `sync` is in lmdb's code and missing in its types. */
 function canSync(root: Root): root is Root & { sync(done: (error?: unknown) => void): void } {
   return "sync" in root && typeof root.sync === "function";
 }

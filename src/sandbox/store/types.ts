@@ -46,7 +46,13 @@ export interface SandboxRecord {
   sequence: number;
   execs_total: number;
   /** Someone asked for its end; a death after this is expected. */
-  ending?: { reason: EndReason; at: string; client?: string; cpu_ms?: number | null; peak_memory_bytes?: number | null };
+  ending?: {
+    reason: EndReason;
+    at: string;
+    client?: string;
+    cpu_ms?: number | null;
+    peak_memory_bytes?: number | null;
+  };
   ended?: {
     at: string;
     reason: EndReason | "failed";

@@ -1,0 +1,193 @@
+import { spawnSync } from "node:child_process";
+import { setTimeout as delay } from "node:timers/promises";
+import { describe, expect, it } from "vitest";
+import type { JournalEntry } from "../../src/sandbox/events.ts";
+import { execStarted, newDataDir, newStore, StoreProcess, sandboxRecord } from "../support/store.ts";
+
+/** Repeats a question until it is answered with yes; the test's own time limit bounds it. */
+async function until(question: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await question())) await delay(2);
+}
+
+describe("several processes", () => {
+  it("lose nothing, double nothing and keep order while they are killed", { timeout: 60_000 }, async () => {
+    const dataDir = await newDataDir();
+    const store = await newStore({ dataDir });
+    const sandboxes = ["sb_a", "sb_b", "sb_c"];
+    await store.write((tx) => {
+      for (const id of sandboxes) tx.putSandbox(sandboxRecord(id));
+    });
+    type Ack = Pick<JournalEntry, "id" | "cursor" | "sequence"> & { exec: string };
+    const acks: Ack[] = [];
+    const seen: number[] = [];
+    store.journal.onAppend(() => seen.push(store.journal.newest()));
+
+    const life = async (name: string, rounds: number) => {
+      for (let round = 0; round < rounds; round++) {
+        const child = await StoreProcess.start({ dataDir });
+        const before = acks.length;
+        child.onNote = (note) => acks.push(note as Ack); // what store-worker.mjs notes in `flood`
+        await child.ask("flood", { sandboxes, loops: 8, name: `${name}${round}` });
+        await until(() => acks.length >= before + 300);
+        await delay(Math.random() * 20); // any moment is as good as any other to be killed
+        await child.kill();
+      }
+    };
+    // One that writes now and then and lives through it all meets what the killed leave behind.
+    let killing = true;
+    const survivor = async () => {
+      for (let n = 0; killing; n++) {
+        const { id, cursor, sequence } = await store.write((tx) => {
+          const record = tx.sandbox("sb_a") ?? sandboxRecord("sb_a");
+          tx.putSandbox({ ...record, execs_total: record.execs_total + 1 });
+          return tx.emit("sb_a", execStarted(`survivor-${n}`));
+        });
+        acks.push({ exec: `survivor-${n}`, id, cursor, sequence });
+        await delay(5);
+      }
+    };
+    const surviving = survivor();
+    await Promise.all([life("x", 6), life("y", 6)]);
+    killing = false;
+    await surviving;
+
+    const entries = store.journal.after(0, { limit: 1_000_000 });
+    expect(acks.length).toBeGreaterThan(1500);
+    expect(entries.length).toBeGreaterThanOrEqual(acks.length);
+    expect(entries.map((entry) => entry.cursor)).toEqual(entries.map((_, i) => i + 1));
+    expect(new Set(entries.map((entry) => entry.id)).size).toBe(entries.length);
+    const byExec = new Map(entries.map((entry) => [entry.data["exec_id"], entry]));
+    expect(byExec.size).toBe(entries.length);
+    const lost = acks.filter(({ exec, id, cursor, sequence }) => {
+      const kept = byExec.get(exec);
+      return kept?.id !== id || kept.cursor !== cursor || kept.sequence !== sequence;
+    });
+    expect(lost).toEqual([]);
+    for (const id of sandboxes) {
+      const own = store.journal.after(0, { limit: 1_000_000, sandboxId: id });
+      expect(own.map((entry) => entry.sequence)).toEqual(own.map((_, i) => i + 1));
+      // State and journal committed together: each counted exec has its event.
+      expect(store.sandbox(id)).toMatchObject({ execs_total: own.length, sequence: own.length });
+    }
+    await until(() => seen.at(-1) === entries.length);
+    await store.prune();
+    expect(store.processes.list()).toHaveLength(1);
+  });
+
+  it("agree on the install when all open a new data dir at once", async () => {
+    const dataDir = await newDataDir();
+    const children = await Promise.all([1, 2, 3].map(() => StoreProcess.start({ dataDir })));
+    const opened = await Promise.all(children.map((child) => child.ask("open")));
+    const store = await newStore({ dataDir });
+    expect(opened).toEqual(opened.map(() => expect.objectContaining({ installId: store.installId })));
+    expect(store.processes.list()).toHaveLength(4);
+  });
+
+  it("give a name to one of those who race for it", async () => {
+    const dataDir = await newDataDir();
+    const children = await Promise.all([1, 2, 3].map(() => StoreProcess.start({ dataDir })));
+    for (let round = 0; round < 20; round++) {
+      const results = await Promise.all(
+        children.map((child, i) =>
+          child.ask("put", { record: sandboxRecord(`sb_${round}_${i}`, { name: `name-${round}` }) }),
+        ),
+      );
+      expect(results.filter((result) => result === true)).toHaveLength(1);
+      expect(results.filter((result) => result !== true)).toEqual(
+        Array(2).fill(expect.objectContaining({ code: "CONFLICT" })),
+      );
+    }
+  });
+});
+
+describe("a role", () => {
+  it("is free as soon as its holder is killed", async () => {
+    const dataDir = await newDataDir();
+    const store = await newStore({ dataDir });
+    const child = await StoreProcess.start({ dataDir });
+    expect(await child.ask("hold", { role: "keeper", staleMs: 3_600_000 })).toBe(true);
+    expect(await store.roles.hold("keeper", 3_600_000)).toBe(false);
+    expect(store.roles.holder("keeper")?.pid).toBe(child.child.pid);
+    await child.kill();
+    expect(store.roles.holder("keeper")).toBeUndefined();
+    expect(await store.roles.hold("keeper", 3_600_000)).toBe(true);
+  });
+
+  it("leaves a holder that is stopped once it was silent for too long, and stays with the successor", async () => {
+    const dataDir = await newDataDir();
+    const store = await newStore({ dataDir });
+    const child = await StoreProcess.start({ dataDir });
+    const staleMs = 500;
+    expect(await child.ask("hold", { role: "keeper", staleMs })).toBe(true);
+    const since = performance.now();
+    child.child.kill("SIGSTOP");
+    await until(() => store.roles.hold("keeper", staleMs));
+    expect(performance.now() - since).toBeGreaterThan(staleMs - 100);
+    child.child.kill("SIGCONT");
+    expect(await child.ask("hold", { role: "keeper", staleMs: 3_600_000 })).toBe(false);
+    expect(store.roles.holder("keeper")?.process_id).toBe(store.processId);
+  });
+});
+
+describe("the bell", () => {
+  it("wakes listeners in other processes well before they would look by themselves", async () => {
+    const dataDir = await newDataDir();
+    const store = await newStore({ dataDir });
+    await store.write((tx) => tx.putSandbox(sandboxRecord("sb_a")));
+    const child = await StoreProcess.start({ dataDir });
+    let heard: (note: { at: string; newest: number }) => void = () => {};
+    child.onNote = (note) => heard(note as { at: string; newest: number }); // what store-worker.mjs notes in `listen`
+    await child.ask("listen");
+    const delays: number[] = [];
+    for (let i = 0; i < 30; i++) {
+      const note = new Promise<{ at: string; newest: number }>((resolve) => (heard = resolve));
+      const from = process.hrtime.bigint();
+      const { cursor } = await store.write((tx) => tx.emit("sb_a", execStarted(`ex_${i}`)));
+      const { at, newest } = await note;
+      expect(newest).toBe(cursor);
+      delays.push(Number(BigInt(at) - from) / 1e6);
+    }
+    // The safety poll alone would take 500 ms on average.
+    const median = delays.toSorted((a, b) => a - b)[15];
+    expect(median).toBeLessThan(100);
+  });
+
+  it("does not keep a process alive", async () => {
+    const child = await StoreProcess.start({ dataDir: await newDataDir() });
+    await child.ask("listen");
+    const ended = new Promise((resolve) => child.child.once("exit", (code) => resolve(code)));
+    await child.ask("let_go");
+    expect(await ended).toBe(0);
+  });
+});
+
+const ownMounts = spawnSync("unshare", ["-Urm", "true"]).status === 0;
+
+describe("a full disk", () => {
+  it.runIf(ownMounts)("refuses what does not fit, says which disk, and goes on once there is space", async () => {
+    const dataDir = await newDataDir();
+    const script = 'mount -t tmpfs -o size=3m,mode=700 tmpfs "$1"; shift; exec "$@"';
+    const child = await StoreProcess.start({ dataDir }, ["unshare", "-Urm", "sh", "-c", script, "sh", dataDir]);
+    await child.ask("put", { record: sandboxRecord("sb_a") });
+    const emit = (command: string) => child.ask("emit", { sandbox: "sb_a", exec: "ex_1", command });
+    let kept = 0;
+    let refusal: unknown;
+    while (refusal === undefined) {
+      const outcome = await emit("x".repeat(50_000));
+      if (typeof outcome === "number") kept = outcome;
+      else refusal = outcome;
+    }
+    expect(refusal).toMatchObject({
+      code: "LIMIT_EXCEEDED",
+      message: expect.stringContaining(dataDir),
+      next: expect.stringContaining("CHORUS_SANDBOX_DATA_DIR"),
+      retryable: true,
+    });
+    expect(kept).toBeGreaterThan(10);
+    expect(await child.ask("newest")).toBe(kept);
+    await child.ask("grow_disk", { dataDir, size: "8m" });
+    expect(await emit("x".repeat(50_000))).toBe(kept + 1);
+    expect(await child.ask("flushed")).toBe(true);
+    expect(await child.ask("dispose")).toBe(true);
+  });
+});
