@@ -209,7 +209,7 @@ async function withLimit<T>(
   { signal, limitMs = defaultLimitMs }: Pick<EngineRequest, "signal" | "limitMs">,
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  if (signal?.aborted) throw new SandboxError("ABORTED", "The call was cancelled.", { cause: signal.reason });
+  throwIfAborted(signal);
   const controller = new AbortController();
   const timer = setTimeout(() => controller.abort(new EngineTimeout(limitMs)), limitMs);
   const onAbort = () => controller.abort(signal?.reason);
@@ -229,11 +229,19 @@ async function withLimit<T>(
 export function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
   return new Promise((resolve, reject) => {
-    const onAbort = () => reject(new SandboxError("ABORTED", "The call was cancelled.", { cause: signal.reason }));
+    const onAbort = () => reject(aborted(signal));
     if (signal.aborted) onAbort();
     signal.addEventListener("abort", onAbort, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
   });
+}
+
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw aborted(signal);
+}
+
+function aborted(signal: AbortSignal): SandboxError {
+  return new SandboxError("ABORTED", "The call was cancelled.", { cause: signal.reason });
 }
 
 async function collect(stream: IncomingMessage, max: number, cut = false): Promise<Buffer> {

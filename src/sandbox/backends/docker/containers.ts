@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { SandboxError } from "../../../errors.ts";
 import type { BackendSpec } from "../../backend.ts";
-import { type EngineClient, orAborted } from "./client.ts";
+import { type EngineClient, orAborted, throwIfAborted } from "./client.ts";
 import { EngineAnswer } from "./errors.ts";
 import type { GuestVolumes } from "./guest-volume.ts";
 import type { Images } from "./images.ts";
@@ -57,7 +57,8 @@ export class ContainerCreator {
     const { engine, installId, security } = this.#options;
     const plan = { spec, image, guest, installId, ...(security === undefined ? {} : { security }) };
     // Without the signal: an engine that goes on creating after the call was dropped would leave what nobody removes.
-    const creating = engine.json(created, {
+    throwIfAborted(signal);
+    const { Id } = await engine.json(created, {
       method: "POST",
       path: "/containers/create",
       query: { name: spec.sandbox_id },
@@ -66,9 +67,8 @@ export class ContainerCreator {
       notFound: "IMAGE_NOT_FOUND",
       limitMs,
     });
-    const { Id } = await creating;
     try {
-      signal?.throwIfAborted();
+      throwIfAborted(signal);
       await engine.run({
         method: "POST",
         path: `/containers/${Id}/start`,
@@ -76,7 +76,7 @@ export class ContainerCreator {
         limitMs,
         signal,
       });
-      signal?.throwIfAborted();
+      throwIfAborted(signal);
       return Id;
     } catch (error) {
       await engine.run(removal(Id)).catch(() => {});

@@ -12,7 +12,7 @@ import { firstFile, tar } from "./tar.ts";
 /** Changes whenever the same binary would be laid out differently, or with other accounts. */
 const layout = "1";
 /** A filler works for less than a second; one this old belongs to a server that died. */
-const abandonedAfterMs = 15_000;
+const abandonedAfterMs = 10_000;
 const marker = "complete";
 
 const volumeAnswer = z.object({ Mountpoint: z.string() });
@@ -74,41 +74,52 @@ export class GuestVolumes {
   /** The engine did not find the guest in a volume said to be complete: somebody removed it. The next use looks again. */
   async distrust(arch: GuestArch): Promise<void> {
     this.#ready.delete(arch);
-    const { name } = await this.#identity(arch);
+    const { name } = await this.identity(arch);
     await this.#engine
       .run({ method: "DELETE", path: `/volumes/${name}-${marker}`, action: "forget the guest's volume" })
       .catch(() => {});
   }
 
   async #prepare(image: ImageFacts): Promise<ReadyVolume> {
-    const { name } = await this.#identity(image.arch);
+    const { name } = await this.identity(image.arch);
     const [volume, complete] = await Promise.all([this.#volume(name), this.#volume(`${name}-${marker}`)]);
     if (volume !== undefined && complete !== undefined) return { name, mountpoint: volume.Mountpoint };
     return this.#fill(image);
   }
 
   async #fill(image: ImageFacts): Promise<ReadyVolume> {
-    const { name, hash } = await this.#identity(image.arch);
+    const { name } = await this.identity(image.arch);
     const volume = await this.#createVolume(name);
-    const filler = await this.#takeFiller(image, name);
-    if (filler !== undefined) {
+    const ready = { name, mountpoint: volume.Mountpoint };
+    for (let attempts = 3; ; attempts--) {
+      const filler = await this.#takeFiller(image, name);
+      if (filler === undefined) return ready;
       try {
-        if ((await this.#marked(filler)) !== hash) {
-          await this.#engine.run({
-            method: "PUT",
-            path: `/containers/${filler}/archive`,
-            query: { path: guestMount },
-            archive: await this.#archive(image.arch, hash),
-            action: "copy the guest to the engine",
-            limitMs: 120_000,
-          });
-        }
-        await this.#createVolume(`${name}-${marker}`);
+        await this.#fillThrough(filler, image.arch);
+        return ready;
+      } catch (error) {
+        // Another server took this one for dead.
+        if (attempts === 1) throw error;
+        orMissing(error);
       } finally {
         await this.#removeFiller(filler);
       }
     }
-    return { name, mountpoint: volume.Mountpoint };
+  }
+
+  async #fillThrough(filler: string, arch: GuestArch): Promise<void> {
+    const { name, hash } = await this.identity(arch);
+    if ((await this.#marked(filler)) !== hash) {
+      await this.#engine.run({
+        method: "PUT",
+        path: `/containers/${filler}/archive`,
+        query: { path: guestMount },
+        archive: await this.#archive(arch, hash),
+        action: "copy the guest to the engine",
+        limitMs: 120_000,
+      });
+    }
+    await this.#createVolume(`${name}-${marker}`);
   }
 
   /** Id of a filler of our own; undefined when another server has finished filling meanwhile. */
@@ -155,7 +166,10 @@ export class GuestVolumes {
         query: { force: "true", v: "true" },
         action: "remove the container that filled the guest's volume",
       })
-      .catch(orMissing);
+      .catch((error: unknown) => {
+        // Somebody else is removing it.
+        if (!(error instanceof SandboxError) || error.code !== "CONFLICT") orMissing(error);
+      });
   }
 
   /** The hash a completed filling left in the volume. */
@@ -185,7 +199,8 @@ export class GuestVolumes {
       .catch(orMissing);
   }
 
-  #identity(arch: GuestArch): Promise<GuestIdentity> {
+  /** Which volume holds the guest. */
+  identity(arch: GuestArch): Promise<GuestIdentity> {
     let identity = this.#identities.get(arch);
     if (identity === undefined) {
       identity = this.#binary(arch).then((binary) => {

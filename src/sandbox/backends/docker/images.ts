@@ -129,8 +129,9 @@ class SharedBuild {
     const tell = (message: string) => {
       for (const listener of this.#listeners) listener(message);
     };
-    this.#done = recipe
-      .build(tell, this.#stop.signal)
+    // A turn later, so that who asked for it hears the first message.
+    this.#done = Promise.resolve()
+      .then(() => recipe.build(tell, this.#stop.signal))
       .catch((error: unknown) => {
         throw error instanceof SandboxError ? error : buildFailure(recipe.name, error);
       })
