@@ -1,4 +1,5 @@
 import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import type { JournalEntry } from "../../src/sandbox/events.ts";
@@ -97,6 +98,27 @@ describe("several processes", () => {
         Array(2).fill(expect.objectContaining({ code: "CONFLICT" })),
       );
     }
+  });
+});
+
+describe("the write lock", () => {
+  it("held by a stopped process makes others give up in time; killed, it leaves nothing behind", async () => {
+    const dataDir = await newDataDir();
+    const store = await newStore({ dataDir, lockWaitMs: 300 });
+    const child = await StoreProcess.start({ dataDir });
+    child.ask("seize", { record: sandboxRecord("sb_a") }).catch(() => {});
+    const stopped = () => / T /.test(readFileSync(`/proc/${child.child.pid}/stat`, "utf8"));
+    await until(stopped);
+    let ran = false;
+    const late = store.write(() => {
+      ran = true;
+    });
+    await expect(late).rejects.toMatchObject({ code: "TIMEOUT", message: expect.stringContaining("0.3 s") });
+    expect(store.liveSandboxes()).toEqual([]);
+    await child.kill();
+    await store.write((tx) => tx.putSandbox(sandboxRecord("sb_b")));
+    expect(ran).toBe(false);
+    expect(store.liveSandboxes().map((record) => record.sandbox_id)).toEqual(["sb_b"]);
   });
 });
 

@@ -43,6 +43,14 @@ const ops = {
     for (let i = 0; i < loops; i++) void loop();
     return true;
   },
+  /** Stops itself with the write lock in hand. */
+  seize: ({ record }) =>
+    store.write((tx) => {
+      tx.putSandbox(record);
+      process.kill(process.pid, "SIGSTOP");
+      // The signal arrives a moment later; nothing is committed before.
+      for (const until = Date.now() + 1000; Date.now() < until; );
+    }),
   /** Gives up the channel to the parent, the only thing here that may keep the process running. */
   let_go: () => {
     letGo = true;

@@ -2,9 +2,6 @@ import type { Database as LmdbDatabase, RootDatabase } from "lmdb";
 import { SandboxError } from "../../errors.ts";
 import { storeFailure } from "./failures.ts";
 
-/** How long a write waits for the lock that another process of the install holds. LMDB frees it when that process dies. */
-const lockWaitMs = 20_000;
-
 /** How long closing waits for what is under way. */
 const closeWaitMs = 3000;
 
@@ -36,20 +33,23 @@ interface Range {
 export class Database {
   readonly #root: Root;
   readonly #dataDir: string;
+  /** How long a write waits for the lock that another process holds. LMDB frees it when that process dies. */
+  readonly #lockWaitMs: number;
   readonly #running = new Set<Promise<unknown>>();
   #writing = false;
   #closed = false;
 
-  private constructor(root: Root, dataDir: string) {
+  private constructor(root: Root, dataDir: string, lockWaitMs: number) {
     this.#root = root;
     this.#dataDir = dataDir;
+    this.#lockWaitMs = lockWaitMs;
   }
 
   /** Opens or creates the files at `path`. lmdb is native and slow to load, so it is loaded here and not with this module. */
-  static async open(path: string, dataDir: string): Promise<Database> {
+  static async open(path: string, dataDir: string, lockWaitMs = 20_000): Promise<Database> {
     try {
       const { open } = await import("lmdb");
-      return new Database(open<string, string>({ path, ...options }), dataDir);
+      return new Database(open<string, string>({ path, ...options }), dataDir, lockWaitMs);
     } catch (error) {
       throw await storeFailure(dataDir, error);
     }
@@ -96,7 +96,7 @@ export class Database {
         if (phase !== "waiting") return;
         phase = "abandoned";
         resolve(undefined);
-      }, lockWaitMs).unref();
+      }, this.#lockWaitMs).unref();
     });
     try {
       const outcome = await Promise.race([committed, patience]);
@@ -109,7 +109,7 @@ export class Database {
     committed.catch(() => {});
     throw new SandboxError(
       "TIMEOUT",
-      `Another process held the store in ${this.#dataDir} for ${lockWaitMs / 1000} s.`,
+      `Another process held the store in ${this.#dataDir} for ${this.#lockWaitMs / 1000} s.`,
       {
         next: "Call again; if it happens again, look for a stopped chorus-sandbox process and continue or end it.",
       },

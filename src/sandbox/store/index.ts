@@ -18,6 +18,8 @@ export interface StoreOptions {
   journalMaxBytes?: number;
   /** How long ended sandboxes and journal entries stay. @default 7 */
   endedDays?: number;
+  /** How long a write waits for another process that holds the lock. @default 20000 */
+  lockWaitMs?: number;
   /** Wall clock in milliseconds. @default Date.now */
   clock?: () => number;
 }
@@ -26,7 +28,7 @@ export interface StoreOptions {
 export async function openStore(options: StoreOptions): Promise<Store> {
   const dataDir = path.resolve(options.dataDir);
   await prepareDataDir(dataDir);
-  const database = await Database.open(path.join(dataDir, "store"), dataDir);
+  const database = await Database.open(path.join(dataDir, "store"), dataDir, options.lockWaitMs);
   try {
     const { tables, installId } = await openTables(database, dataDir);
     const store = new LmdbStore(database, tables, {
