@@ -66,3 +66,33 @@ it("hands over to another process of the install at once when the relaying one i
   await nc.close();
   await second.end("SIGTERM");
 });
+
+it("keeps order when a relay that stood still wakes up and finds another in its place", async () => {
+  await using source = await storeWithSandboxes(5);
+  const { store, dataDir, ids, told, emit } = source;
+  await using server = await startNats();
+  const role = `relay:${relayTarget({ servers: [server.url] })}`;
+  const cursor = () => store.journal.relayCursor(relayTarget({ servers: [server.url] })).cursor;
+  const first = await relayChild(built, dataDir, server.url);
+  const before = await until("the first relays", () => store.roles.holder(role));
+  const second = await relayChild(built, dataDir, server.url);
+  const tell = () => Promise.all(Array.from({ length: 40 }, () => ids.map(emit)).flat());
+  await tell();
+
+  process.kill(before.pid, "SIGSTOP");
+  await tell();
+  await until("the second takes over", () => {
+    const holder = store.roles.holder(role);
+    return holder && holder.pid !== before.pid;
+  });
+  await tell();
+  process.kill(before.pid, "SIGCONT");
+  await tell();
+
+  await until("all is relayed", () => cursor() === store.journal.newest());
+  const nc = await consumer(server.url);
+  expect(faults(await stored(nc), told)).toEqual([]);
+  expect(store.roles.holder(role)?.pid).not.toBe(before.pid);
+  await nc.close();
+  await Promise.all([first.end("SIGTERM"), second.end("SIGTERM")]);
+});

@@ -229,3 +229,24 @@ it("relays what is committed before it ends, within its bound", async () => {
   expect(performance.now() - began).toBeLessThan(4_000);
   expect(journal.relayCursor("t").cursor).toBe(1_600);
 });
+
+it("relays nothing before it is flushed to disk", async () => {
+  const server = keep(await startNats());
+  const journal = new MemoryJournal();
+  const waiting: (() => void)[] = [];
+  const flushed = () => new Promise<void>((resolve) => waiting.push(resolve));
+  const { relay } = keep(relaying(server.url, journal, { flushed }));
+  await until("it relays", () => relay.status().state === "relaying");
+  journal.emit("sb_1");
+  await until("it asks for the disk", () => waiting.length === 1);
+  // Told after the flush began, so not covered by it.
+  journal.emit("sb_1");
+  expect(relay.status()).toMatchObject({ cursor: 0, in_flight: 0 });
+
+  waiting.shift()?.();
+  await until("the next flush is asked for", () => waiting.length === 1);
+  await until("the first is relayed", () => relay.status().cursor === 1);
+  expect(relay.status().published).toBe(1);
+  waiting.shift()?.();
+  await until("the second is relayed", () => relay.status().cursor === 2);
+});
