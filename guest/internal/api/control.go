@@ -84,6 +84,9 @@ func (s *Server) env(_ http.ResponseWriter, r *http.Request) (any, error) {
 }
 
 func (s *Server) programs(_ http.ResponseWriter, r *http.Request) (any, error) {
+	if s.box.Paused() {
+		return nil, sandbox.ErrPaused
+	}
 	found, err := s.box.Programs.Find(r.Context())
 	if err != nil {
 		return nil, err
