@@ -1,22 +1,14 @@
-import { once } from "node:events";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { SandboxBackend } from "../../../src/sandbox/backend.ts";
 import { testBackend } from "../../support/docker.ts";
+import { type FakeEngine, fakeEngine } from "../../support/docker-fake-engine.ts";
 
 const name = "chorus-sandbox/base";
 let backend: SandboxBackend;
 let builds: { tell: (message: string) => void; signal: AbortSignal; finish: (error?: Error) => void }[];
 let begun: () => void;
 
-/** An engine without the image until it was built. */
-const engine = createServer((request, response) => {
-  const present = builds.length > 0 && built;
-  if (request.url === "/version") response.end(JSON.stringify({ Version: "20.10.24", ApiVersion: "1.41" }));
-  else if (present) response.end(JSON.stringify({ Id: "sha256:x", Architecture: "amd64", Os: "linux", Config: {} }));
-  else response.writeHead(404).end(JSON.stringify({ message: `No such image: ${name}` }));
-});
+let engine: FakeEngine;
 let built = false;
 let building: Promise<void>;
 
@@ -26,11 +18,13 @@ beforeEach(async () => {
   building = new Promise((resolve) => {
     begun = resolve;
   });
-  engine.listen(0, "127.0.0.1");
-  await once(engine, "listening");
-  const { port } = engine.address() as AddressInfo;
+  // Without the image until it was built.
+  engine = await fakeEngine((_, response) => {
+    if (built) response.end(JSON.stringify({ Id: "sha256:x", Architecture: "amd64", Os: "linux", Config: {} }));
+    else response.writeHead(404).end(JSON.stringify({ message: `No such image: ${name}` }));
+  });
   backend = testBackend({
-    engine: { host: `tcp://127.0.0.1:${port}` },
+    engine: { host: engine.host },
     defaultImage: {
       name,
       build: (tell, signal) =>
@@ -50,9 +44,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await backend[Symbol.asyncDispose]();
-  engine.closeAllConnections();
-  engine.close();
-  await once(engine, "close");
+  await engine.stop();
 });
 
 test("is built once for all who ask, tells each how far it is, and goes on when one gives up", async () => {

@@ -1,44 +1,24 @@
 import { once } from "node:events";
-import { createServer, type Server } from "node:http";
-import { type AddressInfo, createServer as createNetServer } from "node:net";
-import { afterEach, expect, test } from "vitest";
+import type { RequestListener } from "node:http";
+import { type AddressInfo, createServer } from "node:net";
+import { afterEach, expect, onTestFinished, test } from "vitest";
 import type { EngineFact, SandboxBackend } from "../../../src/sandbox/backend.ts";
 import { newSandboxId } from "../../../src/sandbox/ids.ts";
 import { newInstallId, testBackend } from "../../support/docker.ts";
+import { type FakeEngine, fakeEngine } from "../../support/docker-fake-engine.ts";
 
-const servers: (Server | ReturnType<typeof createNetServer>)[] = [];
+const engines: FakeEngine[] = [];
 const backends: SandboxBackend[] = [];
 
 afterEach(async () => {
   await Promise.all(backends.splice(0).map((backend) => backend[Symbol.asyncDispose]()));
-  for (const server of servers.splice(0)) {
-    if ("closeAllConnections" in server) server.closeAllConnections();
-    server.close();
-  }
+  await Promise.all(engines.splice(0).map((engine) => engine.stop()));
 });
 
-/** An engine that answers as told: what a real one does when it is killed at the worst moment. */
-async function engine(
-  answer: Parameters<typeof createServer>[1],
-  port = 0,
-): Promise<{ host: string; port: number; stop(): Promise<void> }> {
-  const server = createServer((request, response) => {
-    if (request.url === "/version") response.end(JSON.stringify({ Version: "20.10.24", ApiVersion: "1.41" }));
-    else answer?.(request, response);
-  });
-  servers.push(server);
-  server.listen(port, "127.0.0.1");
-  await once(server, "listening");
-  const { port: chosen } = server.address() as AddressInfo;
-  return {
-    host: `tcp://127.0.0.1:${chosen}`,
-    port: chosen,
-    async stop() {
-      server.closeAllConnections();
-      server.close();
-      await once(server, "close");
-    },
-  };
+async function engine(answer: RequestListener, port = 0): Promise<FakeEngine> {
+  const made = await fakeEngine(answer, port);
+  engines.push(made);
+  return made;
 }
 
 function backendAt(host: string, installId = newInstallId()): SandboxBackend {
@@ -85,8 +65,8 @@ test("an engine that never answers is left when the caller cancels", async () =>
 });
 
 test("what is no engine is BACKEND_UNAVAILABLE or INTERNAL, never a hang", async () => {
-  const server = createNetServer((socket) => socket.end("SSH-2.0-OpenSSH\r\n"));
-  servers.push(server);
+  const server = createServer((socket) => socket.end("SSH-2.0-OpenSSH\r\n"));
+  onTestFinished(() => void server.close());
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;
