@@ -4,7 +4,6 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { ConfigError, loadConfig } from "./config.ts";
 import { buildDefaultImage } from "./default-image.ts";
-import { eventSchemas } from "./events/schemas.ts";
 import { createLogger } from "./logger.ts";
 import { Runtime } from "./runtime.ts";
 import { buildInstructions, redirectConsole, serve } from "./server/index.ts";
@@ -45,7 +44,8 @@ const serving = serve({
   output: process.stdout,
   sandboxes: () => runtime.sandboxes(),
   policyView,
-  eventSchemas,
+  // Read by few, so loaded when read.
+  eventSchemas: async () => (await import("./events/schemas.ts")).eventSchemas(),
   instructions: buildInstructions(policyView),
   logger,
   version,

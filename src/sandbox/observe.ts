@@ -61,14 +61,15 @@ export async function readEvents(core: Core, request: EventsRequest, call: Call)
     (request.exec_id === undefined || entry.data["exec_id"] === request.exec_id);
   const render = request.format === "cloudevents" ? core.toCloudEvent : compactEvent;
 
-  if (request.after === undefined && !request.wait_s) {
+  if (request.after === undefined) {
+    // "What is new" has an answer at once; only waiting for what comes after a known point makes sense.
     const entries = newestMatching(core, sandboxId, wanted, limit);
     return page(entries, render, journal.newest());
   }
-  const after = cursorOf(request.after ?? "now", journal.newest());
+  const after = cursorOf(request.after, journal.newest());
   const oldest = journal.oldest();
   const gap =
-    request.after !== undefined && request.after !== "now" && request.after !== "start" && after + 1 < oldest
+    request.after !== "now" && request.after !== "start" && after + 1 < oldest
       ? `Events after ${after} up to ${oldest - 1} are no longer kept.`
       : undefined;
   const deadline = performance.now() + (request.wait_s ?? 0) * 1000;
