@@ -14,6 +14,9 @@ const windowBytes = 1024 * 1024;
 /** The same for all streams together. Given back as bytes arrive, read or not, so it only keeps the guest from waiting on round trips. */
 const sessionWindowBytes = 8 * 1024 * 1024;
 
+/** How long answers may still come after the guest said goodbye. */
+const farewellMs = 1000;
+
 /** An HTTP/2 session over one stream. It fails once, for good; all that is and will be asked then rejects. */
 export class GuestSession implements AsyncDisposable {
   readonly closed: Promise<void>;
@@ -36,10 +39,14 @@ export class GuestSession implements AsyncDisposable {
       maxSessionMemory: 1024,
     });
     const session = this.#session;
-    session.once("connect", () => session.setLocalWindowSize(sessionWindowBytes));
+    session.once("connect", () => {
+      if (!session.destroyed) session.setLocalWindowSize(sessionWindowBytes);
+    });
     session.on("error", (error) => this.#fail(`the connection failed: ${quoted(error.message)}`));
     session.on("goaway", (code: number) => {
-      if (code !== constants.NGHTTP2_NO_ERROR) this.#fail(`the guest ended the session with code ${code}`);
+      const end = (): void => this.#fail(`the guest ended the session with code ${code}`);
+      if (code !== constants.NGHTTP2_NO_ERROR) end();
+      else setTimeout(end, farewellMs).unref();
     });
     session.on("close", () => this.#fail("the connection has closed"));
     stream.on("error", (error) => this.#fail(`the connection failed: ${quoted(error.message)}`));
