@@ -68,8 +68,9 @@ async function main() {
     const result = await client.callTool({ name: tool, arguments: args });
     const ms = performance.now() - started;
     const content = Array.isArray(result.content) ? result.content[0] : undefined;
-    screen.answered(content?.type === "text" ? content.text : "", ms, result.isError === true);
-    if (result.isError) throw new Error(`${tool} failed: ${content?.text}`);
+    const text = content?.type === "text" ? content.text : "";
+    screen.answered(text, ms, result.isError === true);
+    if (result.isError) throw new Error(`${tool} failed: ${text}`);
     return /** @type {Record<string, unknown>} */ (result.structuredContent);
   };
 
