@@ -87,10 +87,15 @@ export class MemoryEngine {
     this.#tell(sandbox.installId, { kind: "removed", sandbox_id: sandbox.spec.sandbox_id });
   }
 
-  async *watch(installId: string, signal: AbortSignal): AsyncGenerator<EngineFact> {
+  /** Facts from this call on, however late the first is taken. */
+  watch(installId: string, signal: AbortSignal): AsyncIterable<EngineFact> {
+    return this.#follow(installId, signal, this.#facts.length);
+  }
+
+  async *#follow(installId: string, signal: AbortSignal, start: number): AsyncGenerator<EngineFact> {
     const wake = (): void => this.#changed.notify();
     signal.addEventListener("abort", wake, { once: true });
-    let at = this.#facts.length;
+    let at = start;
     let broken = false;
     try {
       while (!signal.aborted) {

@@ -77,7 +77,7 @@ export class Lease {
     }
     if (now >= this.#ttlWarn) {
       this.#ttlWarn = Number.POSITIVE_INFINITY;
-      this.#events.expiring("ttl", Math.max(0, Math.round(this.#ttlEnd - now)));
+      this.#events.expiring("ttl", Math.max(0, Math.round(this.#ttlEnd - this.#clock.now())));
     }
     if (this.#hasRunning()) {
       this.touch();
@@ -85,7 +85,7 @@ export class Lease {
     }
     if (now >= this.#idleWarn) {
       this.#idleWarn = Number.POSITIVE_INFINITY;
-      this.#events.expiring("idle", Math.max(0, Math.round(this.#idleEnd - now)));
+      this.#events.expiring("idle", Math.max(0, Math.round(this.#idleEnd - this.#clock.now())));
     }
     this.#schedule();
   }
