@@ -160,6 +160,15 @@ describe("a command", () => {
   });
 });
 
+test("a dev sandbox has root and a writable root, no network and only the short list of capabilities", async () => {
+  const { guest } = await start("busybox", { profile: "dev" });
+  const { out } = await shell(
+    guest,
+    "id -u; touch /etc/x && echo written; ls /sys/class/net; grep CapBnd /proc/self/status",
+  );
+  expect(out).toBe("0\nwritten\nlo\nCapBnd:\t00000000000000fb");
+});
+
 test("an image with nothing in it runs the guest", async () => {
   const { spec, guest } = await start("scratch");
   expect(await guest.health()).toMatchObject({ state: "running", uid: spec.uid });

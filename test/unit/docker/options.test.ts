@@ -1,14 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { memoryBudgetMb } from "../../../src/sandbox/backend.ts";
 import { accountEntries, accountFiles, accountName } from "../../../src/sandbox/backends/docker/accounts.ts";
+import { guestEnv, type ImageFacts, volumeCovers } from "../../../src/sandbox/backends/docker/image-guard.ts";
 import {
   type ContainerPlan,
   containerOptions,
   fillerOptions,
-  guestEnv,
-  type ImageFacts,
   updateOptions,
-  volumeCovers,
 } from "../../../src/sandbox/backends/docker/options.ts";
 import { testSpec } from "../../support/docker.ts";
 

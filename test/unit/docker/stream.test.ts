@@ -4,7 +4,7 @@ import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { AttachedStream, Demultiplexer } from "../../../src/sandbox/backends/docker/stream.ts";
+import { AttachedStream, Demultiplexer, lastLines } from "../../../src/sandbox/backends/docker/stream.ts";
 
 function frame(type: number, data: string | Buffer): Buffer {
   const body = Buffer.from(data);
@@ -46,6 +46,14 @@ describe("frames", () => {
     for (let i = 0; i < 100; i++) frames.push(frame(2, "x".repeat(1000)));
     expect(frames.stderr).toHaveLength(4096);
   });
+});
+
+test("a log's last lines are whole, and as many as asked for", () => {
+  const log = Buffer.concat([frame(1, "one\ntw"), frame(2, "noise\n"), frame(1, "o\nthree\n")]);
+  expect(lastLines(log, { lines: 10, bytes: 100 })).toEqual(["one", "two", "three"]);
+  expect(lastLines(log, { lines: 1, bytes: 100 })).toEqual(["three"]);
+  expect(lastLines(log, { lines: 10, bytes: 8 })).toEqual(["three"]);
+  expect(lastLines(Buffer.alloc(0), { lines: 10, bytes: 8 })).toEqual([]);
 });
 
 describe("an attached stream", () => {

@@ -14,6 +14,7 @@ import {
 } from "./connection.ts";
 import { discoverEngine, type EngineAddress, type EngineSettings } from "./discover.ts";
 import { type CallContext, EngineAnswer, EngineTimeout, toSandboxError } from "./errors.ts";
+import { orAborted, withLimit } from "./limits.ts";
 
 export interface EngineRequest {
   method?: "GET" | "POST" | "PUT" | "DELETE";
@@ -45,7 +46,6 @@ export interface EngineClientOptions extends EngineSettings {
 
 /** No answer of the engine is longer: lists of thousands of containers are far below it. */
 const maxAnswerBytes = 64 * 1024 * 1024;
-const defaultLimitMs = 30_000;
 const success: Record<number, true> = { 200: true, 201: true, 202: true, 204: true, 304: true };
 
 /**
@@ -202,46 +202,6 @@ function answerOf(error: Error): Error {
   // The text is `(HTTP code 404) unexpected - words `.
   const words = error.message.replace(/^\(HTTP code \d+\) \S+ - /, "").trim();
   return new EngineAnswer(error.statusCode, words, { cause: error });
-}
-
-/** Runs with a signal that is the caller's and the time limit's together, and settles with the first of them. */
-async function withLimit<T>(
-  { signal, limitMs = defaultLimitMs }: Pick<EngineRequest, "signal" | "limitMs">,
-  work: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  throwIfAborted(signal);
-  const controller = new AbortController();
-  const timer = setTimeout(() => controller.abort(new EngineTimeout(limitMs)), limitMs);
-  const onAbort = () => controller.abort(signal?.reason);
-  signal?.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await orAborted(work(controller.signal), controller.signal);
-  } catch (error) {
-    if (controller.signal.reason instanceof EngineTimeout) throw controller.signal.reason;
-    throw error;
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", onAbort);
-  }
-}
-
-/** The promise, or ABORTED as soon as the signal says so; what the promise does then concerns nobody. */
-export function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(aborted(signal));
-    if (signal.aborted) onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
-  });
-}
-
-export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw aborted(signal);
-}
-
-function aborted(signal: AbortSignal): SandboxError {
-  return new SandboxError("ABORTED", "The call was cancelled.", { cause: signal.reason });
 }
 
 async function collect(stream: IncomingMessage, max: number, cut = false): Promise<Buffer> {

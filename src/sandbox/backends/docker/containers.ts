@@ -1,11 +1,14 @@
 import { z } from "zod";
 import { SandboxError } from "../../../errors.ts";
 import type { BackendSpec } from "../../backend.ts";
-import { type EngineClient, orAborted, throwIfAborted } from "./client.ts";
+import type { EngineClient } from "./client.ts";
 import { EngineAnswer } from "./errors.ts";
 import type { GuestVolumes } from "./guest-volume.ts";
+import type { ImageFacts } from "./image-guard.ts";
 import type { Images } from "./images.ts";
-import { containerOptions, type GuestMounts, guestPath, type ImageFacts, type SecurityChoices } from "./options.ts";
+import { guestPath } from "./layout.ts";
+import { orAborted, throwIfAborted } from "./limits.ts";
+import { containerOptions, type GuestMounts, type SecurityChoices } from "./options.ts";
 
 const created = z.object({ Id: z.string() });
 const limitMs = 60_000;

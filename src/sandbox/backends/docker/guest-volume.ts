@@ -5,8 +5,10 @@ import { z } from "zod";
 import { SandboxError } from "../../../errors.ts";
 import { accountEntries, accountFiles } from "./accounts.ts";
 import type { EngineClient } from "./client.ts";
+import type { GuestArch, ImageFacts } from "./image-guard.ts";
 import { label } from "./labels.ts";
-import { fillerOptions, type GuestArch, type GuestMounts, guestMount, type ImageFacts, paths } from "./options.ts";
+import { guestMount, paths } from "./layout.ts";
+import { fillerOptions, type GuestMounts } from "./options.ts";
 import { firstFile, tar } from "./tar.ts";
 
 /** Changes whenever the same binary would be laid out differently, or with other accounts. */

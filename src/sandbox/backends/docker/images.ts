@@ -1,8 +1,9 @@
 import { z } from "zod";
 import { SandboxError } from "../../../errors.ts";
 import type { ImageInfo, ResolveImageOptions } from "../../backend.ts";
-import { type EngineClient, orAborted } from "./client.ts";
-import type { GuestArch, ImageFacts } from "./options.ts";
+import type { EngineClient } from "./client.ts";
+import type { GuestArch, ImageFacts } from "./image-guard.ts";
+import { orAborted } from "./limits.ts";
 import { pullImage } from "./pull.ts";
 import { type ImageReference, parseReference } from "./reference.ts";
 

@@ -1,19 +1,7 @@
-import { posix } from "node:path";
-import { SandboxError } from "../../../errors.ts";
 import { type BackendLimits, type BackendSpec, memoryBudgetMb, overheadMb } from "../../backend.ts";
+import { type ImageFacts, neutralised, volumeCovers } from "./image-guard.ts";
 import { contractVersion, label } from "./labels.ts";
-
-/** What the image declares and a sandbox must not be changed by. */
-export interface ImageFacts {
-  image_id: string;
-  arch: GuestArch;
-  /** `NAME=value` lines. */
-  env: readonly string[];
-  /** Paths for which the engine would make a volume of its own. */
-  volumes: readonly string[];
-}
-
-export type GuestArch = "amd64" | "arm64";
+import { guestMount, guestPath, paths } from "./layout.ts";
 
 /** What is mounted into every sandbox. */
 export interface GuestMounts {
@@ -41,16 +29,11 @@ export interface ContainerPlan {
   security?: SecurityChoices;
 }
 
-export const guestMount = "/.chorus";
-export const guestPath = `${guestMount}/guest`;
-export const paths = { workdir: "/workspace", tmp: "/tmp", run: "/run/chorus" } as const;
-
 /** Tasks that commands cannot take: the guest, its threads and its bridges keep room to breathe under a fork bomb. */
 const reservedTasks = 32;
 const maxNproc = 32_768;
 /** What engines may hand out everywhere, rootless ones included: no more than 4096 is safe to ask for. */
 const openFiles = 4_096;
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const capabilities = {
   strict: ["CHOWN", "SETUID", "SETGID", "KILL"],
@@ -151,18 +134,6 @@ export function updateOptions(limits: BackendLimits) {
 const mib = 1024 * 1024;
 const nanoCpus = (cpus: number): number => Math.round(cpus * 1e9);
 
-/** Every field of an image's configuration that reaches a container, with our value. */
-function neutralised(image: ImageFacts) {
-  return {
-    Cmd: [],
-    User: "0:0",
-    WorkingDir: "/",
-    Env: guestEnv(image.env),
-    Healthcheck: { Test: ["NONE"] },
-    StopSignal: "SIGTERM",
-  };
-}
-
 function serveArguments({ sandbox_id, uid, boot_lease_ms, profile }: BackendSpec): string[] {
   // biome-ignore format: one flag a line reads best
   return [
@@ -176,67 +147,6 @@ function serveArguments({ sandbox_id, uid, boot_lease_ms, profile }: BackendSpec
     "--profile", profile,
   ];
 }
-
-/**
- * PID 1's environment. The engine adds whatever the image declares and the call does not name, so every name the image
- * declares is named here, empty. Of its values only PATH passes, since commands need it to find the image's programs.
- */
-export function guestEnv(imageEnv: readonly string[]): string[] {
-  const env = new Map<string, string>();
-  let path = defaultPath;
-  for (const line of imageEnv) {
-    const split = line.indexOf("=");
-    const name = split < 0 ? line : line.slice(0, split);
-    if (name === "") continue;
-    if (name === "PATH") path = sanePath(line.slice(split + 1));
-    else env.set(name, "");
-  }
-  env.set("PATH", path);
-  env.set("HOME", "/");
-  return [...env].map(([name, value]) => `${name}=${value}`);
-}
-
-/** Absolute folders of a search path; the default when nothing useful is left. */
-function sanePath(value: string): string {
-  const folders = value
-    .split(":")
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is being kept out
-    .filter((folder) => folder.startsWith("/") && !/[\u0000-\u001f\u007f]/.test(folder));
-  const path = [...new Set(folders)].join(":");
-  return path === "" || path.length > 4096 ? defaultPath : path;
-}
-
-/**
- * A mount for each path the image declares a volume at, since the engine would else make a writable volume on its disk.
- * Empty and read-only, like the rest of the root: the places to write are the workdir and /tmp.
- */
-export function volumeCovers(volumes: readonly string[]): Record<string, string> {
-  const ours: string[] = [guestMount, ...Object.values(paths)];
-  const covers: Record<string, string> = {};
-  for (const declared of volumes) {
-    const path = posix
-      .normalize(declared)
-      .replace(/(.)\/+$/, "$1")
-      .replace(/^\/+/, "/");
-    if (
-      !path.startsWith("/") ||
-      reserved.some((root) => path === root || (root !== "/" && path.startsWith(`${root}/`)))
-    ) {
-      throw new SandboxError(
-        "INVALID_ARGUMENT",
-        `The image declares a volume at ${JSON.stringify(declared.slice(0, 200))}, where a sandbox cannot have one.`,
-        {
-          next: "Use an image without this VOLUME, or leave `image` out to use the default image.",
-        },
-      );
-    }
-    if (!ours.includes(path)) covers[path] = "ro,noexec,nosuid,nodev,size=4k";
-  }
-  return covers;
-}
-
-/** Where a mount would replace the root itself, what the kernel shows, or the guest's own files. */
-const reserved = ["/", "/proc", "/sys", "/dev", guestPath, paths.run];
 
 function accountMounts({ accounts }: GuestMounts) {
   if (accounts === undefined) return [];

@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { quoted, SandboxError } from "../../../errors.ts";
-import { type EngineClient, orAborted } from "./client.ts";
+import type { EngineClient } from "./client.ts";
 import { jsonLines } from "./json-lines.ts";
+import { orAborted } from "./limits.ts";
 import type { ImageReference } from "./reference.ts";
 
 const pullLine = z.object({

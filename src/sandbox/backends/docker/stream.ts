@@ -68,6 +68,17 @@ export class Demultiplexer {
   }
 }
 
+/** The newest whole lines of stdout in a framed log. */
+export function lastLines(framed: Buffer, max: { lines: number; bytes: number }): string[] {
+  const bytes = Buffer.concat(new Demultiplexer().push(framed));
+  const lines = bytes
+    .subarray(Math.max(0, bytes.length - max.bytes))
+    .toString("utf8")
+    .split("\n");
+  if (bytes.length > max.bytes) lines.shift();
+  return lines.filter((line) => line !== "").slice(-max.lines);
+}
+
 /**
  * The stdin and stdout of a process the engine attached us to, as one stream. Its end is the process's end; whatever breaks
  * it is a GUEST_UNAVAILABLE that quotes the process's stderr.

@@ -1,0 +1,274 @@
+import { userInfo } from "node:os";
+import type { Duplex } from "node:stream";
+import { z } from "zod";
+import { SandboxError } from "../../../errors.ts";
+import type { Logger } from "../../../logger.ts";
+import type {
+  BackendLimits,
+  BackendSpec,
+  BackendStatus,
+  EngineFact,
+  EngineInfo,
+  ImageInfo,
+  ResolveImageOptions,
+  SandboxBackend,
+} from "../../backend.ts";
+import { EngineClient } from "./client.ts";
+import { ContainerCreator, removal } from "./containers.ts";
+import {
+  type ContainerAnswer,
+  containerAnswer,
+  containerRows,
+  engineInfo,
+  infoAnswer,
+  stateOf,
+  statusOf,
+} from "./facts.ts";
+import { GuestVolumes } from "./guest-volume.ts";
+import { Images } from "./images.ts";
+import { label, sandboxIdOf } from "./labels.ts";
+import { guestPath, paths } from "./layout.ts";
+import { orAborted } from "./limits.ts";
+import { updateOptions } from "./options.ts";
+import type { DockerBackendOptions } from "./settings.ts";
+import { AttachedStream, lastLines } from "./stream.ts";
+import { watchEngine } from "./watch.ts";
+
+const lastWords = { lines: 2_000, bytes: 1024 * 1024 };
+const rememberedContainers = 1_000;
+const inspectedAtOnce = 8;
+const execAnswer = z.object({ Id: z.string() });
+
+/** All state is a cache: the engine's answers decide. */
+export class DockerBackend implements SandboxBackend {
+  readonly name = "docker";
+  readonly #installId: string;
+  readonly #logger: Logger;
+  readonly #engine: EngineClient;
+  readonly #images: Images;
+  readonly #creator: ContainerCreator;
+  readonly #disposal = new AbortController();
+  /** Container ids of sandboxes known to be ours, so that no call has to look twice. */
+  readonly #containers = new Map<string, string>();
+  #info: Promise<EngineInfo> | undefined;
+
+  constructor(options: DockerBackendOptions) {
+    const user = userInfo();
+    this.#installId = options.installId;
+    this.#logger = options.logger;
+    this.#engine = new EngineClient({ home: user.homedir, ...options.engine, uid: user.uid });
+    this.#images = new Images(this.#engine, options.defaultImage);
+    this.#creator = new ContainerCreator({
+      engine: this.#engine,
+      images: this.#images,
+      guests: new GuestVolumes(this.#engine, options.guestBinary),
+      installId: options.installId,
+      security: options.policySecurity,
+    });
+  }
+
+  engine(signal?: AbortSignal): Promise<EngineInfo> {
+    this.#info ??= this.#readInfo().catch((error: unknown) => {
+      this.#info = undefined;
+      throw error;
+    });
+    return orAborted(this.#info, signal);
+  }
+
+  async #readInfo(): Promise<EngineInfo> {
+    const info = await this.#engine.json(infoAnswer, { path: "/info", action: "tell what it is" });
+    const connection = await this.#engine.connection();
+    const described = engineInfo(connection, info);
+    this.#logger.info({ engine: described.description, found: connection.address.found }, "Found the engine.");
+    return described;
+  }
+
+  resolveImage(reference: string, options?: ResolveImageOptions): Promise<ImageInfo> {
+    return this.#images.resolve(reference, options);
+  }
+
+  async create(spec: BackendSpec, signal?: AbortSignal): Promise<void> {
+    const begun = performance.now();
+    this.#remember(spec.sandbox_id, await this.#creator.create(spec, signal));
+    const duration_ms = Math.round(performance.now() - begun);
+    this.#logger.debug({ sandbox_id: spec.sandbox_id, duration_ms }, "Created a container.");
+  }
+
+  async connect(sandboxId: string, signal?: AbortSignal): Promise<Duplex> {
+    const { Id } = await this.#withContainer(sandboxId, signal, (containerId) =>
+      this.#engine.json(execAnswer, {
+        method: "POST",
+        path: `/containers/${containerId}/exec`,
+        body: {
+          AttachStdin: true,
+          AttachStdout: true,
+          AttachStderr: true,
+          Tty: false,
+          User: "0:0",
+          WorkingDir: "/",
+          Cmd: [guestPath, "connect", "--run", paths.run],
+        },
+        action: "reach the guest",
+        signal,
+      }),
+    );
+    const wire = await this.#engine.hijack({
+      method: "POST",
+      path: `/exec/${Id}/start`,
+      body: { Detach: false, Tty: false },
+      action: "reach the guest",
+      notFound: "GUEST_UNAVAILABLE",
+      signal,
+    });
+    return new AttachedStream(wire);
+  }
+
+  async status(sandboxId: string, signal?: AbortSignal): Promise<BackendStatus | undefined> {
+    const container = await this.#inspect(sandboxId, signal);
+    return container && statusOf(sandboxId, container);
+  }
+
+  async list(signal?: AbortSignal): Promise<BackendStatus[]> {
+    const rows = await this.#engine.json(containerRows, {
+      path: "/containers/json",
+      query: { all: "true", filters: JSON.stringify({ label: [`${label.install}=${this.#installId}`] }) },
+      action: "list the sandboxes",
+      signal,
+    });
+    const statuses: BackendStatus[] = [];
+    const ended: string[] = [];
+    for (const row of rows) {
+      const id = sandboxIdOf({ name: row.Names?.[0], labels: row.Labels, installId: this.#installId });
+      if (id === undefined) continue;
+      const state = stateOf(row.State);
+      if (state === "exited") {
+        ended.push(id);
+        continue;
+      }
+      const created_at = row.Created === undefined ? undefined : new Date(row.Created * 1000).toISOString();
+      statuses.push({ sandbox_id: id, state, oom_killed: false, ...(created_at === undefined ? {} : { created_at }) });
+    }
+    // How it ended is not in the list.
+    for (let at = 0; at < ended.length; at += inspectedAtOnce) {
+      const batch = await Promise.all(ended.slice(at, at + inspectedAtOnce).map((id) => this.status(id, signal)));
+      statuses.push(...batch.filter((status) => status !== undefined));
+    }
+    return statuses;
+  }
+
+  async update(sandboxId: string, limits: BackendLimits, signal?: AbortSignal): Promise<void> {
+    const body = updateOptions(limits);
+    if (Object.keys(body).length === 0) return;
+    await this.#withContainer(sandboxId, signal, (containerId) =>
+      this.#engine.run({
+        method: "POST",
+        path: `/containers/${containerId}/update`,
+        body,
+        action: "change the limits",
+        signal,
+      }),
+    );
+  }
+
+  async kill(sandboxId: string, signal?: AbortSignal): Promise<void> {
+    await this.#withContainer(sandboxId, signal, (containerId) =>
+      this.#engine.run({
+        method: "POST",
+        path: `/containers/${containerId}/kill`,
+        query: { signal: "SIGKILL" },
+        action: "kill the sandbox",
+        signal,
+      }),
+    ).catch(unless("SANDBOX_NOT_FOUND", "SANDBOX_NOT_RUNNING", "CONFLICT"));
+  }
+
+  async remove(sandboxId: string, signal?: AbortSignal): Promise<void> {
+    await this.#withContainer(sandboxId, signal, async (containerId) => {
+      try {
+        await this.#engine.run({ ...removal(containerId), signal });
+      } catch (error) {
+        unless("CONFLICT")(error);
+        // Somebody else is removing it: done when they are.
+        const path = `/containers/${containerId}/wait`;
+        await this.#engine.run({
+          method: "POST",
+          path,
+          query: { condition: "removed" },
+          action: "remove the sandbox",
+          signal,
+        });
+      }
+    }).catch(unless("SANDBOX_NOT_FOUND"));
+    this.#containers.delete(sandboxId);
+  }
+
+  async lastWords(sandboxId: string, signal?: AbortSignal): Promise<string[]> {
+    const framed = await this.#withContainer(sandboxId, signal, (containerId) =>
+      this.#engine.bytes(
+        {
+          path: `/containers/${containerId}/logs`,
+          query: { stdout: "true", stderr: "false", tail: String(lastWords.lines) },
+          action: "read the flight recorder",
+          signal,
+        },
+        { max: 8 * lastWords.bytes, cut: true },
+      ),
+    );
+    return lastLines(framed, lastWords);
+  }
+
+  watch(signal: AbortSignal): AsyncIterable<EngineFact> {
+    const either = AbortSignal.any([signal, this.#disposal.signal]);
+    return watchEngine(this.#engine, { installId: this.#installId, logger: this.#logger, signal: either });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposal.abort();
+  }
+
+  /** Calls with the container's id, never with a name: a foreign container's name cannot be met by chance or by intent. */
+  async #withContainer<T>(
+    sandboxId: string,
+    signal: AbortSignal | undefined,
+    call: (containerId: string) => Promise<T>,
+  ): Promise<T> {
+    const containerId = this.#containers.get(sandboxId) ?? (await this.#inspect(sandboxId, signal))?.Id;
+    if (containerId === undefined) throw notFound(sandboxId);
+    try {
+      return await call(containerId);
+    } catch (error) {
+      if (error instanceof SandboxError && error.code === "SANDBOX_NOT_FOUND") this.#containers.delete(sandboxId);
+      throw error;
+    }
+  }
+
+  /** The engine's view of a sandbox of this install. */
+  async #inspect(sandboxId: string, signal: AbortSignal | undefined): Promise<ContainerAnswer | undefined> {
+    const path = `/containers/${encodeURIComponent(sandboxId)}/json`;
+    const request = { path, action: "look at the sandbox", signal };
+    const container = await this.#engine.json(containerAnswer, request).catch(unless("SANDBOX_NOT_FOUND"));
+    if (container === undefined) return undefined;
+    const owner = { name: container.Name, labels: container.Config.Labels, installId: this.#installId };
+    if (sandboxIdOf(owner) !== sandboxId) return undefined;
+    this.#remember(sandboxId, container.Id);
+    return container;
+  }
+
+  #remember(sandboxId: string, containerId: string): void {
+    const oldest = this.#containers.keys().next().value;
+    if (this.#containers.size >= rememberedContainers && oldest !== undefined) this.#containers.delete(oldest);
+    this.#containers.set(sandboxId, containerId);
+  }
+}
+
+function notFound(sandboxId: string): SandboxError {
+  return new SandboxError("SANDBOX_NOT_FOUND", `The engine has no sandbox ${JSON.stringify(sandboxId.slice(0, 64))}.`);
+}
+
+/** Passes over the errors that mean there is nothing to do. */
+function unless(...codes: SandboxError["code"][]): (error: unknown) => undefined {
+  return (error) => {
+    if (error instanceof SandboxError && codes.includes(error.code)) return undefined;
+    throw error;
+  };
+}
