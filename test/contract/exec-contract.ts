@@ -143,6 +143,12 @@ export function execContract(house: () => ContractHouse): void {
     expect(exec).toMatchObject({ status: "timed_out", ended_by: "timeout", exit_code: null, stdout_bytes: 2 });
     expect(exec.duration_ms).toBeGreaterThanOrEqual(300);
     expect(exec.duration_ms).toBeLessThan(20_000);
+    const { facts } = await guest.facts(1, 0);
+    expect(facts).toMatchObject([
+      { kind: "exec.started" },
+      { kind: "limit", limit: "time", max: 300, exec_id: id },
+      { kind: "exec.ended", status: "timed_out" },
+    ]);
   });
 
   test("a kill ends the exec, and is told in its end", async () => {

@@ -59,6 +59,8 @@ export function fileContract(house: () => ContractHouse): void {
     const end = await guest.readFile({ path: "lines", line_start: 4, max_bytes: 1000 });
     expect(end.bytes.toString()).toBe("four\n");
     expect(end.next_line).toBeUndefined();
+    const behind = guest.readFile({ path: "lines", line_start: 5, max_bytes: 1000 });
+    await expect(behind).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
   });
 
   test("long lines are cut and counted", async () => {

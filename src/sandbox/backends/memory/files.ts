@@ -133,6 +133,7 @@ export class FakeFiles {
 function readLines(file: unknown, bytes: Buffer, start: number, end: number | undefined, maxBytes: number) {
   const text = bytes.toString();
   const lines = text.split(/(?<=\n)/).filter((line) => line !== "");
+  if (start > Math.max(lines.length, 1)) throw new Fault("INVALID_ARGUMENT", `the file has ${lines.length} lines`);
   const offset = Buffer.byteLength(lines.slice(0, start - 1).join(""));
   const taken: string[] = [];
   let size = 0;

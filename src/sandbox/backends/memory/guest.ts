@@ -134,6 +134,10 @@ export class FakeGuest {
       this.#ooms += 1;
       this.facts.add("oom", { oom_kills: this.#ooms, exec_id: exec.id });
     }
+    if (fields.status === "timed_out") {
+      const max = exec.request.timeout_ms ?? null;
+      this.facts.add("limit", { limit: "time", observed: fields.duration_ms, max, exec_id: exec.id });
+    }
     this.facts.add("exec.ended", { ...fields, meta: exec.request.meta });
     if (!this.#over) this.lease.touch();
     const ended = [...this.execs.values()].filter(({ running }) => !running);
