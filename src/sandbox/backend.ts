@@ -74,6 +74,8 @@ export interface ImageInfo {
   image_digest?: string;
   /** What the engine runs: content id of the image. */
   image_id: string;
+  /** What the image declares for its programs and commands may get: without PATH, which the guest has, and without loader settings. */
+  env?: Record<string, string>;
 }
 
 export type Profile = "strict" | "dev";

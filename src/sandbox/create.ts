@@ -3,6 +3,7 @@ import { admit, checkCapacity, PolicyDenied, pickUid, requestHash, type SandboxS
 import type { Call, CreateRequest } from "./api.ts";
 import type { Core } from "./core.ts";
 import type { Actor } from "./events.ts";
+import type { Guest } from "./guest/types.ts";
 import { newSandboxId } from "./ids.ts";
 import { isTerminal, requireLive } from "./lifecycle.ts";
 import { failSandbox, settleDeath } from "./settle.ts";
@@ -113,7 +114,8 @@ export class Creator {
       });
       stage = "guest";
       const digest = image.image_digest;
-      await this.#claim(sandboxId, env, Math.round(performance.now() - started), (record) => ({
+      const full = { set: env, unset: [], ...(image.env && { image: image.env }) };
+      await this.#claim(sandboxId, full, Math.round(performance.now() - started), (record) => ({
         ...record,
         image: image.image,
         image_id: image.image_id,
@@ -134,7 +136,7 @@ export class Creator {
   /** Connects, hands over env and lease (which claims the sandbox) and tells that it is ready. */
   async #claim(
     sandboxId: string,
-    env: Record<string, string>,
+    env: Parameters<Guest["patchEnv"]>[0],
     durationMs: number,
     complete: (record: SandboxRecord) => SandboxRecord,
   ): Promise<void> {
@@ -144,7 +146,7 @@ export class Creator {
     const signal = deadline(20_000);
     const guest = await connections.guest(sandboxId, signal);
     // Env before lease: a claimed sandbox is a complete one, which is what a successor relies on.
-    if (Object.keys(env).length > 0) await guest.patchEnv({ set: env, unset: [] }, signal);
+    await guest.patchEnv(env, signal);
     const [health] = await Promise.all([
       guest.health(signal),
       guest.setLease({ ttl_ms: record.ttl_s * 1000, idle_ms: record.idle_s * 1000 }, signal),

@@ -79,18 +79,6 @@ function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact): void {
         { kind: "guest" },
         meta.traceparent,
       );
-      if (fact.ended_by === "timeout") {
-        emitCaused(tx, id, exec.started_event, {
-          type: "limit.reached",
-          data: {
-            kind: "time",
-            limit: fact.duration_ms,
-            observed: fact.duration_ms,
-            action: "killed",
-            exec_id: fact.exec_id,
-          },
-        });
-      }
       return;
     }
     case "oom":

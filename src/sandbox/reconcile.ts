@@ -56,19 +56,17 @@ async function bringInStep(core: Core, record: SandboxRecord, status: BackendSta
   await settleDeath(core, id, status);
 }
 
-/** A sandbox whose creator died after the engine started it: usable if its lease was claimed or it lacks nothing. */
+/** A sandbox whose creator died after the engine started it: usable if it was claimed, which a creator does last. */
 async function adopt(core: Core, record: SandboxRecord): Promise<void> {
   const id = record.sandbox_id;
   const signal = deadline(20_000);
   try {
     const guest = await core.connections.guest(id, signal);
     const health = await guest.health(signal);
-    if (!health.lease.claimed && record.env_keys.length > 0) {
-      // The env values died with the creator: handing it out without them would be silently wrong.
+    if (!health.lease.claimed) {
+      // Its env died with the creator: handing it out without would be silently wrong.
       throw new SandboxError("INTERNAL", "The server that was creating it ended before it was complete.");
     }
-    if (!health.lease.claimed)
-      await guest.setLease({ ttl_ms: record.ttl_s * 1000, idle_ms: record.idle_s * 1000 }, signal);
     await core.store.write((tx) => {
       const current = tx.sandbox(id);
       if (current?.state === "creating")

@@ -61,7 +61,9 @@ describe("the import table", () => {
   });
 
   it("reads the environment in the composition root only", () => {
-    const readers = sources.filter((file) => /^(?!\s*(\/\/|\*)).*process\.env/m.test(readFileSync(path.join(root, file), "utf8")));
+    const readers = sources.filter((file) =>
+      /^(?!\s*(\/\/|\*)).*process\.env/m.test(readFileSync(path.join(root, file), "utf8")),
+    );
     expect(readers.filter((file) => !/^(main|config)\.ts$/.test(file))).toEqual([]);
   });
 });

@@ -72,9 +72,15 @@ func (s *Server) env(_ http.ResponseWriter, r *http.Request) (any, error) {
 	var req struct {
 		Set   map[string]string `json:"set"`
 		Unset []string          `json:"unset"`
+		Image map[string]string `json:"image"`
 	}
 	if err := readJSON(r, &req); err != nil {
 		return nil, err
+	}
+	if req.Image != nil {
+		if err := s.box.Env.SetImage(req.Image); err != nil {
+			return nil, err
+		}
 	}
 	keys, err := s.box.Env.Patch(req.Set, req.Unset)
 	if err != nil {

@@ -75,6 +75,7 @@ func (s *Server) execKill(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err := s.box.Execs.Kill(r.Context(), e, &req); err != nil {
 		return nil, err
 	}
+	e.Recount()
 	return map[string]any{"exec": e.Info()}, nil
 }
 

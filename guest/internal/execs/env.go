@@ -21,18 +21,19 @@ const (
 type Env struct {
 	mu     sync.Mutex
 	base   map[string]string
+	image  map[string]string
 	values map[string]string
 }
 
 // NewEnv builds the variables every command gets. imagePath is the PATH the image declares, if it is sane.
-func NewEnv(home, imagePath string) *Env {
+func NewEnv(home, user, imagePath string) *Env {
 	search := home + "/.local/bin:" + standardPath
 	if sanePath(imagePath) {
 		search = home + "/.local/bin:" + imagePath
 	}
 	return &Env{
 		base: map[string]string{
-			"HOME": home, "USER": "sandbox", "LOGNAME": "sandbox", "PATH": search, "LANG": "C.UTF-8", "PIP_BREAK_SYSTEM_PACKAGES": "1",
+			"HOME": home, "USER": user, "LOGNAME": user, "PATH": search, "LANG": "C.UTF-8", "PIP_BREAK_SYSTEM_PACKAGES": "1",
 		},
 		values: map[string]string{},
 	}
@@ -92,13 +93,26 @@ func (e *Env) Patch(set map[string]string, unset []string) ([]string, error) {
 	return keys, nil
 }
 
-// compose merges built-in, sandbox and exec variables and lists the values that facts must not show.
+// SetImage takes what the image declares for its programs: below what the sandbox and the exec set, and no secret.
+func (e *Env) SetImage(env map[string]string) error {
+	if err := checkEnv(env); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.image = env
+	return nil
+}
+
+// compose merges built-in, image, sandbox and exec variables and lists the values that facts must not show.
 func (e *Env) compose(own map[string]string, tty bool) (env map[string]string, secrets []string) {
 	env = make(map[string]string, 16)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for k, v := range e.base {
-		env[k] = v
+	for _, layer := range []map[string]string{e.base, e.image} {
+		for k, v := range layer {
+			env[k] = v
+		}
 	}
 	if tty {
 		env["TERM"] = "xterm-256color"

@@ -114,6 +114,20 @@ func (e *Exec) Info() Info {
 	return info
 }
 
+// Recount looks again whether processes that outlived the main one still run; what is gone never comes back.
+func (e *Exec) Recount() {
+	e.mu.Lock()
+	stale := e.status != Running && e.leftRunning > 0
+	e.mu.Unlock()
+	if !stale {
+		return
+	}
+	left := len(proc.Find(e.match))
+	e.mu.Lock()
+	e.leftRunning = left
+	e.mu.Unlock()
+}
+
 func pairs(s *spool.Spool, kept *int64) ([][2]int64, int64) {
 	ranges, total := s.Kept()
 	list := make([][2]int64, 0, len(ranges))

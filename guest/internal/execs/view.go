@@ -19,6 +19,7 @@ type Piece struct {
 // Look waits as the view asks and returns the exec and its output from the offsets on.
 func (e *Exec) Look(ctx context.Context, v *View) (Info, []Piece) {
 	e.wait(ctx, v)
+	e.Recount()
 	for {
 		ended := e.Ended()
 		pieces := e.pieces(v)

@@ -103,7 +103,7 @@ func Open(o Options) (*Sandbox, error) {
 	s.Facts.Record("boot", facts.Fields{"version": o.Version, "api": API, "sandbox_id": o.ID})
 	s.reaper = proc.NewReaper()
 	s.Shell = shell()
-	s.Env = execs.NewEnv(o.Workdir, os.Getenv("PATH"))
+	s.Env = execs.NewEnv(o.Workdir, userName(s.user.Uid), os.Getenv("PATH"))
 	s.Files = files.New(pool, o.Workdir)
 	cgroup := stats.OpenCgroup("/sys/fs/cgroup")
 	s.Stats = stats.NewSource(cgroup, o.Workdir)

@@ -81,7 +81,11 @@ export interface Guest extends AsyncDisposable {
   readonly isClosed: boolean;
   health(signal?: AbortSignal): Promise<GuestHealth>;
   setLease(lease: { ttl_ms?: number; idle_ms?: number }, signal?: AbortSignal): Promise<GuestLease>;
-  patchEnv(change: { set: Record<string, string>; unset: string[] }, signal?: AbortSignal): Promise<string[]>;
+  /** `image`: what the image declares for its programs, below all else and no secret. */
+  patchEnv(
+    change: { set: Record<string, string>; unset: string[]; image?: Record<string, string> },
+    signal?: AbortSignal,
+  ): Promise<string[]>;
   programs(signal?: AbortSignal): Promise<Record<string, string>>;
   /** Starts (idempotent on the id) and waits as the view says. */
   startExec(execId: string, start: ExecStart, view: ExecView, signal?: AbortSignal): Promise<ExecSnapshot>;

@@ -80,8 +80,8 @@ export function engineInfo({ server, address }: EngineConnection, info: z.infer<
   const runtimes = Object.keys(info.Runtimes ?? {});
   const first = info.DefaultRuntime ?? runtimes[0];
   return {
-    // Podman makes a new ID for every answer; its host and its storage stay.
-    engine_id: podman || !info.ID ? `${kind.toLowerCase()}-${digest(`${info.Name}\n${info.DockerRootDir}`)}` : info.ID,
+    // Podman makes a new ID for every answer, and several old Docker engines on one host share theirs; where they keep their data differs.
+    engine_id: `${kind.toLowerCase()}-${digest(`${podman ? info.Name : (info.ID ?? info.Name)}\n${info.DockerRootDir}`)}`,
     description: `${kind} ${server.Version} at ${address.endpoint}`,
     version: server.Version,
     runtimes: first === undefined ? runtimes : [first, ...runtimes.filter((name) => name !== first)],

@@ -47,6 +47,27 @@ export function guestEnv(imageEnv: readonly string[]): string[] {
   return [...env].map(([name, value]) => `${name}=${value}`);
 }
 
+const mostVariables = 128;
+const mostVariableBytes = 64 * 1024;
+/** What the guest sets itself, and what makes the loader run other code than the one asked for. */
+const notForCommands = /^(PATH|HOME|USER|LOGNAME|PWD|SHELL|LD_.*|GLIBC_TUNABLES)$/;
+
+/** What the image declares for its programs (JAVA_HOME, GOPATH, …), as far as commands may have it. */
+export function commandEnv(imageEnv: readonly string[]): Record<string, string> {
+  const env: Record<string, string> = {};
+  let bytes = 0;
+  for (const line of imageEnv.slice(0, mostVariables)) {
+    const split = line.indexOf("=");
+    const name = line.slice(0, Math.max(0, split));
+    bytes += Buffer.byteLength(line);
+    if (bytes > mostVariableBytes) break;
+    if (/^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && !notForCommands.test(name) && !line.includes("\0")) {
+      env[name] = line.slice(split + 1);
+    }
+  }
+  return env;
+}
+
 /** Absolute folders of a search path; the default when nothing useful is left. */
 function sanePath(value: string): string {
   const folders = value

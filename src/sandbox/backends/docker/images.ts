@@ -3,6 +3,7 @@ import { SandboxError } from "../../../errors.ts";
 import type { ImageInfo, ResolveImageOptions } from "../../backend.ts";
 import type { EngineClient } from "./client.ts";
 import type { GuestArch, ImageFacts } from "./image-guard.ts";
+import { commandEnv } from "./image-guard.ts";
 import { orAborted } from "./limits.ts";
 import { pullImage } from "./pull.ts";
 import { type ImageReference, parseReference } from "./reference.ts";
@@ -91,7 +92,13 @@ export class Images {
   #info(reference: ImageReference, image: ImageAnswer): ImageInfo {
     this.#remember(image);
     const digest = repoDigest(reference, image.RepoDigests ?? []);
-    return { image: reference.full, image_id: image.Id, ...(digest === undefined ? {} : { image_digest: digest }) };
+    const env = commandEnv(image.Config?.Env ?? []);
+    return {
+      image: reference.full,
+      image_id: image.Id,
+      env,
+      ...(digest === undefined ? {} : { image_digest: digest }),
+    };
   }
 
   #remember(image: ImageAnswer): ImageFacts {
