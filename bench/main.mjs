@@ -35,7 +35,9 @@ const server = await startServer({ NATS_URL: "" });
 const { sandbox_id: id } = await server.call("sandbox_create");
 const container = engine.getContainer(id);
 
-add({ what: "MCP round trip that does nothing", ours: await timed("ping", n(300), () => server.client.ping()) });
+// A call refused for its arguments goes the whole way through the protocol and does nothing.
+const refused = () => server.client.callTool({ name: "sandbox_get", arguments: {} });
+add({ what: "MCP round trip that does nothing", ours: await timed("refused call", n(300), refused) });
 
 const exec = await timed("exec_run true", n(300), () => server.call("exec_run", { sandbox_id: id, argv: ["true"] }));
 const dockerExec = await timed("docker exec true", n(30), () => rawExec(container), { warmUp: 2 });
@@ -189,10 +191,10 @@ async function eventLatency() {
   const arrived = new Map();
   /** @type {Map<string, (at: number) => void>} */
   const waiting = new Map();
-  const { consumerOpts, createInbox } = await import("nats");
+  const { consumerOpts } = await import("nats");
   const subscription = await js.subscribe(
     `chorus.sandbox.v1.*.*.${sandbox["sandbox_id"]}.exec.completed`,
-    consumerOpts().orderedConsumer().deliverNew().deliverTo(createInbox()),
+    consumerOpts().orderedConsumer().deliverNew(),
   );
   void (async () => {
     for await (const message of subscription) {

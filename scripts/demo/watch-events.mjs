@@ -4,7 +4,7 @@
  * The other side of the demo: a consumer with the 2.x NATS client that knows nothing of the server. It reads the JetStream
  * stream in order and prints one line of JSON per event. Ends with its stdin.
  */
-import { connect, consumerOpts, createInbox } from "nats";
+import { connect, consumerOpts } from "nats";
 
 const STREAM_SUBJECTS = "chorus.sandbox.v1.>";
 const connection = await connect({ servers: process.env["NATS_URL"] ?? "nats://127.0.0.1:4222", name: "demo watcher" });
@@ -21,7 +21,7 @@ void (async () => {
   for await (const message of samples) show(message.data, message.subject);
 })();
 
-const options = consumerOpts().orderedConsumer().deliverAll().deliverTo(createInbox());
+const options = consumerOpts().orderedConsumer().deliverAll();
 const events = await waitForStream(() => connection.jetstream().subscribe(STREAM_SUBJECTS, options));
 for await (const message of events) show(message.data, message.subject);
 

@@ -9,6 +9,14 @@ const pageSize = 100;
 
 const placeOf = (record: SandboxRecord): string => `${part(record.tenant)}/${listKey(record)}`;
 const endedKey = (record: SandboxRecord): string => timeKey(record.ended?.at ?? record.last_used_at, record.sandbox_id);
+/** Equal for records that stand in the same indexes at the same places. */
+const indexedAs = (record: SandboxRecord): string =>
+  [
+    placeOf(record),
+    liveStates.has(record.state) ? "live" : endedKey(record),
+    record.name ?? "",
+    record.request_id ?? "",
+  ].join("\n");
 const execPlace = (record: ExecRecord): string =>
   `${part(record.sandbox_id)}/${timeKey(record.started_at, record.exec_id)}`;
 
@@ -72,6 +80,12 @@ export class Records {
     const id = part(record.sandbox_id);
     const previous = sandboxes.get(id);
     const isLive = liveStates.has(record.state);
+    const store = () => sandboxes.put(id, { ...record, sequence: previous?.sequence ?? record.sequence });
+    // Most puts follow an exec and change nothing the indexes are made of.
+    if (previous && indexedAs(previous) === indexedAs(record)) {
+      store();
+      return;
+    }
     if (isLive && record.name !== undefined) {
       const holder = byName.get(key(record.tenant, record.name));
       if (holder !== undefined && holder !== record.sandbox_id) {
@@ -81,7 +95,7 @@ export class Records {
       }
     }
     if (previous) this.#unindex(previous);
-    sandboxes.put(id, { ...record, sequence: previous?.sequence ?? record.sequence });
+    store();
     byTime.put(placeOf(record), record.sandbox_id);
     if (isLive) live.put(id, record.sandbox_id);
     else ended.put(endedKey(record), record.sandbox_id);
