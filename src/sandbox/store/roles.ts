@@ -22,6 +22,8 @@ export class StoreRoles implements Roles {
   }
 
   async hold(role: string, staleMs: number): Promise<boolean> {
+    // A snapshot of this turn of the event loop may still show a holder that has just released.
+    this.#database.refresh();
     // Those who would lose anyway ask without taking the lock that everyone's writes go through.
     if (this.#heldByOther(this.#tables.roles.get(part(role)), staleMs)) return false;
     return await this.#database.transact(() => {
