@@ -1,7 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { memoryBudgetMb } from "../../../src/sandbox/backend.ts";
 import { accountEntries, accountFiles, accountName } from "../../../src/sandbox/backends/docker/accounts.ts";
-import { guestEnv, type ImageFacts, volumeCovers } from "../../../src/sandbox/backends/docker/image-guard.ts";
+import {
+  commandEnv,
+  guestEnv,
+  type ImageFacts,
+  volumeCovers,
+} from "../../../src/sandbox/backends/docker/image-guard.ts";
 import {
   type ContainerPlan,
   containerOptions,
@@ -221,6 +226,27 @@ test("a dev sandbox has a writable root and a short list of capabilities, and is
     Privileged: false,
   });
   expect(host.Mounts).toHaveLength(1);
+});
+
+describe("what an image declares for its programs", () => {
+  test("reaches the commands, but for what the guest sets and what steers the loader", () => {
+    const declared = [
+      "JAVA_HOME=/opt/java",
+      "A=b=c",
+      "PATH=/evil",
+      "HOME=/root",
+      "LD_PRELOAD=/evil.so",
+      "=x",
+      "no-name",
+      "1A=x",
+    ];
+    expect(commandEnv(declared)).toEqual({ JAVA_HOME: "/opt/java", A: "b=c" });
+  });
+
+  test("is bounded", () => {
+    const many = Array.from({ length: 1_000 }, (_, i) => `V${i}=${"x".repeat(1_000)}`);
+    expect(JSON.stringify(commandEnv(many)).length).toBeLessThan(80_000);
+  });
 });
 
 describe("changed limits", () => {
