@@ -1,8 +1,8 @@
-import { SandboxError } from "../errors.ts";
+import { quoted, SandboxError } from "../errors.ts";
 import type { Core } from "./core.ts";
 import type { Guest } from "./guest/types.ts";
 import { isSandboxId } from "./ids.ts";
-import { isTerminal, requireLive } from "./lifecycle.ts";
+import { inOtherHands, isTerminal, requireLive } from "./lifecycle.ts";
 import { settleDeath } from "./settle.ts";
 import type { SandboxRecord } from "./store/types.ts";
 
@@ -18,9 +18,30 @@ export function findSandbox(core: Core, sandbox: string): SandboxRecord {
   return record;
 }
 
+/** Names of ended sandboxes are looked for among so many: what a wrong name costs is bounded, and ids always work. */
+const namesLookedAt = 2_000;
+
 function endedByName({ store, tenant }: Core, name: string): SandboxRecord | undefined {
-  for (const record of store.sandboxes({ tenant, includeEnded: true })) if (record.name === name) return record;
+  let seen = 0;
+  for (const record of store.sandboxes({ tenant, includeEnded: true })) {
+    if (record.name === name) return record;
+    if (++seen === namesLookedAt) return undefined;
+  }
   return undefined;
+}
+
+/**
+ * Throws unless the sandbox lives on the engine this server uses: one data dir may have seen several, and the silence of another
+ * engine about a sandbox is not its end.
+ */
+export async function requireThisEngine(core: Core, record: SandboxRecord): Promise<void> {
+  const engine = await core.backend.engine();
+  if (record.engine_id === engine.engine_id) return;
+  throw new SandboxError(
+    "BACKEND_UNAVAILABLE",
+    `Sandbox ${record.sandbox_id} lives on another engine than ${quoted(engine.description)}, which this server uses.`,
+    { next: "Start the server with the DOCKER_HOST the sandbox was created with.", retryable: false },
+  );
 }
 
 /** Codes that say "the sandbox may be gone": then the engine is asked. */
@@ -45,7 +66,7 @@ export async function withGuest<T>(
   for (let attempt = 0; ; attempt++) {
     let guest: Guest | undefined;
     try {
-      guest = await core.connections.guest(sandboxId, signal);
+      guest = core.connections.peek(sandboxId) ?? (await connect(core, sandboxId, signal));
       return await use(guest);
     } catch (error) {
       if (!(error instanceof SandboxError) || !doubtful.has(error.code)) throw error;
@@ -59,14 +80,21 @@ export async function withGuest<T>(
   }
 }
 
+async function connect(core: Core, sandboxId: string, signal: AbortSignal): Promise<Guest> {
+  const record = core.store.sandbox(sandboxId);
+  if (record) await requireThisEngine(core, record);
+  return core.connections.guest(sandboxId, signal);
+}
+
 /** Asks the engine; a sandbox without running processes is brought to its end. True when it is over. */
 export async function settleIfGone(core: Core, sandboxId: string): Promise<boolean> {
   const record = core.store.sandbox(sandboxId);
   if (!record || isTerminal(record.state)) return true;
+  // While it is being created the engine may not know it yet; its creator tells how that ends.
+  if (inOtherHands(record, core.store.processes)) return false;
+  await requireThisEngine(core, record);
   const status = await core.backend.status(sandboxId);
   if (status?.state === "running") return false;
-  // While it is being created the engine may not know it yet; its creator tells how that ends.
-  if (record.state === "creating" && core.store.processes.alive(record.creator)) return false;
   await settleDeath(core, sandboxId, status);
   return true;
 }

@@ -68,6 +68,8 @@ export function admit(request: CreateRequest, policy: Policy, defaultImage: stri
       "Leave `network` and `allow` out. Bring what is needed with file_write, or use an image that has it.",
     );
   }
+  checkLabels(request.labels ?? {});
+  checkEnv(request.env ?? {});
   const value = (key: Bounded): number => checkBound(key, request[key] ?? policy.defaults[key], policy);
   return {
     image,
@@ -82,6 +84,35 @@ export function admit(request: CreateRequest, policy: Policy, defaultImage: stri
     ttl_s: value("ttl_s"),
     idle_s: value("idle_s"),
   };
+}
+
+const mostLabels = 64;
+const mostLabelBytes = 8 * 1024;
+const mostEnvKeys = 256;
+const mostEnvKeyLength = 128;
+
+/** Labels stand in every event, so all of them together are small. */
+export function checkLabels(labels: Record<string, string>): void {
+  const count = Object.keys(labels).length;
+  const bytes = Buffer.byteLength(JSON.stringify(labels));
+  if (count <= mostLabels && bytes <= mostLabelBytes) return;
+  throw new SandboxError(
+    "INVALID_ARGUMENT",
+    `labels: ${count} of ${bytes} bytes together; at most ${mostLabels} of ${mostLabelBytes} bytes are kept.`,
+  );
+}
+
+/** The keys of an env stand in the record and in events; the guest bounds the values. */
+export function checkEnv(env: Record<string, string | null>): void {
+  const keys = Object.keys(env);
+  const wrong = keys.find((key) => key === "" || key.length > mostEnvKeyLength || /[=\0]/.test(key));
+  if (keys.length <= mostEnvKeys && wrong === undefined) return;
+  throw new SandboxError(
+    "INVALID_ARGUMENT",
+    wrong === undefined
+      ? `env: ${keys.length} variables; at most ${mostEnvKeys} are taken.`
+      : `env: ${JSON.stringify(wrong.slice(0, 60))} is no name of a variable (1–${mostEnvKeyLength} characters without "=").`,
+  );
 }
 
 /** One limit against floor and ceiling. */

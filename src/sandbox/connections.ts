@@ -71,13 +71,17 @@ export class Connections implements AsyncDisposable {
   }
 
   #adopt(sandboxId: string, session: Session, guest: Guest): void {
+    // Dropped while it was being opened: nobody would ever close it.
+    if (this.#sessions.get(sandboxId) !== session) {
+      void guest[Symbol.asyncDispose]();
+      return;
+    }
     session.live = guest;
     void guest.closed.then(() => {
       const current = this.#sessions.get(sandboxId) === session;
       this.#forget(sandboxId, session);
-      if (current && !this.#disposed) for (const listener of this.#lostListeners) listener(sandboxId);
+      if (current) for (const listener of this.#lostListeners) listener(sandboxId);
     });
-    if (this.#disposed) void guest[Symbol.asyncDispose]();
   }
 
   #forget(sandboxId: string, session: Session): void {

@@ -1,22 +1,32 @@
 import { SandboxError } from "../errors.ts";
 import { admit, checkCapacity, PolicyDenied, pickUid, requestHash, type SandboxSpec, specHash } from "./admission.ts";
 import type { Call, CreateRequest } from "./api.ts";
+import type { ImageInfo } from "./backend.ts";
+import { markReady, newRecord, recordIntent } from "./birth.ts";
+import { recordDenial } from "./caller.ts";
 import type { Core } from "./core.ts";
-import type { Actor } from "./events.ts";
 import type { Guest } from "./guest/types.ts";
 import { newSandboxId } from "./ids.ts";
-import { isTerminal, requireLive } from "./lifecycle.ts";
+import { isTerminal, requireUnending } from "./lifecycle.ts";
 import { failSandbox, settleDeath } from "./settle.ts";
-import type { SandboxRecord, Tx } from "./store/types.ts";
+import type { SandboxRecord } from "./store/types.ts";
 import { deadline, within } from "./wait.ts";
 
 const bootLeaseMs = 60_000;
 const programsMs = 4_000;
+/** Newest sandboxes looked at for one that knows an image's programs already. */
+const programsLookedAt = 200;
+const stopMs = 5_000;
+
+interface Work {
+  done: Promise<void>;
+  stop: AbortController;
+}
 
 /** Creates sandboxes: intent first, then the engine, then the guest. The work goes on when the one who asked stops waiting. */
 export class Creator {
   readonly #core: Core;
-  readonly #works = new Map<string, Promise<void>>();
+  readonly #works = new Map<string, Work>();
   readonly #programs = new Map<string, Record<string, string>>();
 
   constructor(core: Core) {
@@ -60,23 +70,32 @@ export class Creator {
     });
     if (found) return found;
 
-    const work = this.#build(sandboxId, spec, request.env ?? {}, call.progress).finally(() =>
+    const stop = new AbortController();
+    const done = this.#build(sandboxId, spec, request.env ?? {}, stop.signal, call.progress).finally(() =>
       this.#works.delete(sandboxId),
     );
-    this.#works.set(sandboxId, work);
+    this.#works.set(sandboxId, { done, stop });
     // Failures are in the record; whoever waits reads them there.
-    work.catch(() => {});
+    done.catch(() => {});
     return sandboxId;
   }
 
   /** The work on a sandbox this process is creating. */
   work(sandboxId: string): Promise<void> | undefined {
-    return this.#works.get(sandboxId);
+    return this.#works.get(sandboxId)?.done;
+  }
+
+  /** Gives up creating a sandbox; resolves once the work has let go of it, within a bound. */
+  async stop(sandboxId: string): Promise<void> {
+    const work = this.#works.get(sandboxId);
+    if (!work) return;
+    work.stop.abort();
+    await within(Promise.allSettled([work.done]), stopMs);
   }
 
   /** Lets what is under way come to an end, within a bound, so that a closing server leaves few intents behind. */
   async settled(ms: number): Promise<void> {
-    await within(Promise.allSettled(this.#works.values()), ms);
+    await within(Promise.allSettled([...this.#works.values()].map(({ done }) => done)), ms);
   }
 
   async #admitted(request: CreateRequest, call: Call): Promise<SandboxSpec> {
@@ -92,45 +111,52 @@ export class Creator {
     sandboxId: string,
     spec: SandboxSpec,
     env: Record<string, string>,
+    stop: AbortSignal,
     progress: ((message: string) => void) | undefined,
   ): Promise<void> {
-    const { store, backend, logger } = this.#core;
+    const { backend, logger } = this.#core;
     const started = performance.now();
     let stage = "image";
     try {
-      const image = await backend.resolveImage(spec.image, progress ? { onProgress: progress } : {});
+      const image = await backend.resolveImage(spec.image, { signal: stop, ...(progress && { onProgress: progress }) });
       stage = "create";
-      // Destroyed while the image came: nothing to build any more.
-      if (store.sandbox(sandboxId)?.ending) return await settleDeath(this.#core, sandboxId, undefined);
-      await backend.create({
+      const { uid } = await this.#keepImage(sandboxId, image);
+      const engineSpec = {
         sandbox_id: sandboxId,
         image_id: image.image_id,
         profile: spec.profile,
         resources: spec.resources,
-        network: "none",
-        uid: store.sandbox(sandboxId)?.uid ?? 0,
+        network: "none" as const,
+        uid,
         boot_lease_ms: bootLeaseMs,
         spec_hash: specHash(spec),
-      });
+      };
+      await backend.create(engineSpec, stop);
       stage = "guest";
-      const digest = image.image_digest;
       const full = { set: env, unset: [], ...(image.env && { image: image.env }) };
-      await this.#claim(sandboxId, full, Math.round(performance.now() - started), (record) => ({
-        ...record,
-        image: image.image,
-        image_id: image.image_id,
-        ...(digest && { image_digest: digest }),
-      }));
+      await this.#claim(sandboxId, full, Math.round(performance.now() - started), stop);
       logger.info(
         { sandbox_id: sandboxId, image: image.image, ms: Math.round(performance.now() - started) },
         "sandbox ready",
       );
     } catch (error) {
-      const failure = SandboxError.from(error);
+      const failure = stop.aborted ? destroyedMeanwhile(sandboxId, error) : SandboxError.from(error);
       logger.warn({ sandbox_id: sandboxId, stage, code: failure.code, err: error }, "sandbox could not be created");
       await this.#fail(sandboxId, stage, failure);
       throw failure;
     }
+  }
+
+  /** What a successor needs to know, should this process die; and the last look at whether anyone still wants it. */
+  #keepImage(sandboxId: string, { image, image_id, image_digest }: ImageInfo): Promise<SandboxRecord> {
+    return this.#core.store.write((tx) => {
+      const record = tx.sandbox(sandboxId);
+      if (!record) throw new SandboxError("INTERNAL", `No record of ${sandboxId}.`);
+      requireUnending(record);
+      const known = { ...record, image, image_id, ...(image_digest && { image_digest }) };
+      tx.putSandbox(known);
+      return known;
+    });
   }
 
   /** Connects, hands over env and lease (which claims the sandbox) and tells that it is ready. */
@@ -138,12 +164,12 @@ export class Creator {
     sandboxId: string,
     env: Parameters<Guest["patchEnv"]>[0],
     durationMs: number,
-    complete: (record: SandboxRecord) => SandboxRecord,
+    stop: AbortSignal,
   ): Promise<void> {
     const { store, connections } = this.#core;
     const record = store.sandbox(sandboxId);
     if (!record) throw new SandboxError("INTERNAL", `No record of ${sandboxId}.`);
-    const signal = deadline(20_000);
+    const signal = deadline(20_000, stop);
     const guest = await connections.guest(sandboxId, signal);
     // Env before lease: a claimed sandbox is a complete one, which is what a successor relies on.
     await guest.patchEnv(env, signal);
@@ -151,35 +177,32 @@ export class Creator {
       guest.health(signal),
       guest.setLease({ ttl_ms: record.ttl_s * 1000, idle_ms: record.idle_s * 1000 }, signal),
     ]);
-    const completed = complete(record);
-    const programs = await this.#programsOf(completed, sandboxId);
+    const programs = await this.#programsOf(record);
     await store.write((tx) => {
       const current = tx.sandbox(sandboxId);
-      if (!current || current.state !== "creating") return;
-      markReady(
-        tx,
-        { ...current, ...pickImage(completed), shell: health.shell, ...(programs && { programs }) },
-        durationMs,
-      );
+      if (!current) return;
+      // Destroyed meanwhile, or told dead by another process: then there is nothing to hand out.
+      requireUnending(current);
+      if (current.state !== "creating") return;
+      markReady(tx, { ...current, shell: health.shell, ...(programs && { programs }) }, durationMs);
     });
-    // Destroyed meanwhile, or told dead by another process: then there is nothing to hand out.
-    const now = store.sandbox(sandboxId);
-    if (now) requireLive(now);
   }
 
   /** Programs of an image are looked up once: they cannot change, the root is read-only. */
-  async #programsOf(record: SandboxRecord, sandboxId: string): Promise<Record<string, string> | undefined> {
+  async #programsOf(record: SandboxRecord): Promise<Record<string, string> | undefined> {
     const { store, connections, tenant } = this.#core;
     const key = record.image_id ?? record.image;
     const known = this.#programs.get(key);
     if (known) return known;
+    let seen = 0;
     for (const other of store.sandboxes({ tenant, includeEnded: true })) {
+      if (++seen > programsLookedAt) break;
       if (other.programs && other.image_id === record.image_id) {
         this.#programs.set(key, other.programs);
         return other.programs;
       }
     }
-    const guest = connections.peek(sandboxId);
+    const guest = connections.peek(record.sandbox_id);
     const found = await within(guest?.programs().catch(() => undefined) ?? Promise.resolve(undefined), programsMs);
     if (found) this.#programs.set(key, found);
     return found;
@@ -191,110 +214,19 @@ export class Creator {
     await store
       .write((tx) => {
         const record = tx.sandbox(sandboxId);
-        if (record?.state === "creating") failSandbox(tx, record, stage, error);
+        // One whose end was asked for is told as destroyed, below.
+        if (record?.state === "creating" && !record.ending) failSandbox(tx, record, stage, error);
       })
       .catch((err: unknown) => logger.error({ err, sandbox_id: sandboxId }, "could not journal a failed create"));
-    // Best effort: reconcile removes what an engine that does not answer keeps for now.
-    await backend.remove(sandboxId, deadline(15_000)).catch(() => {});
+    try {
+      await backend.remove(sandboxId, deadline(15_000));
+      if (store.sandbox(sandboxId)?.ending) await settleDeath(this.#core, sandboxId, undefined);
+    } catch (err) {
+      // The keeper removes what an engine that does not answer keeps for now.
+      logger.debug({ err, sandbox_id: sandboxId }, "what was being created could not be removed yet");
+    }
   }
 }
 
-/** The transition to running, with its event. */
-export function markReady(tx: Tx, record: SandboxRecord, durationMs: number): void {
-  const now = new Date();
-  tx.putSandbox({
-    ...record,
-    state: "running",
-    ready_at: now.toISOString(),
-    last_used_at: now.toISOString(),
-    expires_at: new Date(now.getTime() + record.ttl_s * 1000).toISOString(),
-  });
-  tx.emit(record.sandbox_id, {
-    type: "lifecycle.ready",
-    data: { duration_ms: durationMs, ...(record.image_digest && { image_digest: record.image_digest }) },
-    actor: { kind: "system" },
-    ...(record.request_id && { request_id: record.request_id }),
-  });
-}
-
-/** Tells of a refusal by the policy; it belongs to no sandbox, so the host's own subject carries it. */
-export async function recordDenial(core: Core, denied: PolicyDenied, call: Call, sandboxId = "_host"): Promise<void> {
-  const { what, requested, allowed, rule } = denied;
-  await core.store.write((tx) => {
-    tx.emit(sandboxId, {
-      type: "policy.denied",
-      data: { what, requested, allowed, rule },
-      actor: agent(call),
-      ...trace(call),
-    });
-  });
-}
-
-export const agent = (call: Call): Actor => ({ kind: "agent", client: call.client });
-export const trace = (call: Call): { traceparent?: string } =>
-  call.traceparent ? { traceparent: call.traceparent } : {};
-
-function pickImage(record: SandboxRecord): Pick<SandboxRecord, "image" | "image_id" | "image_digest"> {
-  const { image, image_id, image_digest } = record;
-  return { image, ...(image_id && { image_id }), ...(image_digest && { image_digest }) };
-}
-
-function newRecord(
-  core: Core,
-  spec: SandboxSpec,
-  request: CreateRequest,
-  call: Call,
-  ids: { sandboxId: string; engineId: string; uid: number; hash: string; runtime: string },
-): SandboxRecord {
-  const now = new Date().toISOString();
-  return {
-    sandbox_id: ids.sandboxId,
-    ...(request.name && { name: request.name }),
-    tenant: core.tenant,
-    engine_id: ids.engineId,
-    state: "creating",
-    backend: core.backend.name,
-    runtime: ids.runtime,
-    image: spec.image,
-    profile: spec.profile,
-    resources: spec.resources,
-    network: spec.network,
-    ttl_s: spec.ttl_s,
-    idle_s: spec.idle_s,
-    uid: ids.uid,
-    spec_hash: specHash(spec),
-    ...(request.request_id && { request_id: request.request_id, request_hash: ids.hash }),
-    labels: request.labels ?? {},
-    env_keys: Object.keys(request.env ?? {}).sort(),
-    origin: { client: call.client, folder: call.folder },
-    warm: false,
-    creator: core.store.processId,
-    created_at: now,
-    last_used_at: now,
-    fact_cursor: 0,
-    sequence: 0,
-    execs_total: 0,
-  };
-}
-
-function recordIntent(tx: Tx, record: SandboxRecord, call: Call): void {
-  tx.putSandbox(record);
-  tx.emit(record.sandbox_id, {
-    type: "lifecycle.created",
-    data: {
-      image: record.image,
-      backend: record.backend,
-      runtime: record.runtime,
-      profile: record.profile,
-      resources: record.resources,
-      network: record.network,
-      ttl_s: record.ttl_s,
-      idle_s: record.idle_s,
-      warm: record.warm,
-      origin: record.origin,
-    },
-    actor: agent(call),
-    ...trace(call),
-    ...(record.request_id && { request_id: record.request_id }),
-  });
-}
+const destroyedMeanwhile = (sandboxId: string, cause: unknown): SandboxError =>
+  new SandboxError("SANDBOX_ENDED", `Sandbox ${sandboxId} was destroyed while it was being created.`, { cause });

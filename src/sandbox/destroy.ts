@@ -1,22 +1,22 @@
 import { SandboxError } from "../errors.ts";
-import { settleIfGone } from "./access.ts";
+import { requireThisEngine } from "./access.ts";
 import type { Core } from "./core.ts";
 import { lastFacts } from "./ingest.ts";
 import { isTerminal } from "./lifecycle.ts";
 import { settleDeath } from "./settle.ts";
 import type { SandboxRecord } from "./store/types.ts";
 import type { Destroyed } from "./views.ts";
-import { deadline, within } from "./wait.ts";
+import { deadline } from "./wait.ts";
 
 /**
  * Ends a sandbox, with or without its guest's help. The intent is durable first: when the engine is away, the keeper ends it
- * once it is back. `work` is the creation still under way in this process, if any.
+ * once it is back. `stopCreating` ends the creation that may be under way in this process.
  */
 export async function destroySandbox(
   core: Core,
   record: SandboxRecord,
   client: string,
-  work: Promise<void> | undefined,
+  stopCreating: () => Promise<void>,
 ): Promise<Destroyed> {
   const id = record.sandbox_id;
   if (isTerminal(record.state)) return { sandbox_id: id, destroyed: false, already_ended: true };
@@ -26,23 +26,20 @@ export async function destroySandbox(
     if (!current || current.ending || isTerminal(current.state)) return;
     tx.putSandbox({ ...current, ending: { reason: "request", at: new Date().toISOString(), client, ...totals } });
   });
+  await stopCreating();
   await lastFacts(core, id);
   try {
+    await requireThisEngine(core, record);
     await core.backend.kill(id);
+    // A creation under way in another process finds the end at its next step and takes back what the engine made.
     await settleDeath(core, id, await core.backend.status(id));
-    if (record.state === "creating") {
-      // The creation notices the end at its next step; what the engine made meanwhile goes as well.
-      await within(work?.catch(() => {}) ?? Promise.resolve(), 5_000);
-      await settleIfGone(core, id);
-      await core.backend.remove(id);
-    }
   } catch (error) {
     const failure = SandboxError.from(error);
     if (failure.code !== "BACKEND_UNAVAILABLE") throw failure;
     throw new SandboxError(
       "BACKEND_UNAVAILABLE",
       `${failure.message} The end of ${id} is noted and done once the engine answers.`,
-      { cause: error, next: failure.next },
+      { cause: error, next: failure.next, retryable: failure.retryable },
     );
   }
   return { sandbox_id: id, destroyed: true, already_ended: false };

@@ -1,6 +1,8 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { SandboxError } from "../errors.ts";
 import { findSandbox, withGuest } from "./access.ts";
 import type { Call, ExecOutputRequest, ExecRequest } from "./api.ts";
+import { leaseLeftMs } from "./boot-clock.ts";
 import type { Core } from "./core.ts";
 import { workdir } from "./core.ts";
 import type { ExecMeta } from "./facts.ts";
@@ -18,6 +20,11 @@ const defaultOutputBytes = 16 * 1024;
 /** Room for output in an answer once escaped as JSON; the rest of the 64 KiB is for the fields around it. */
 const maxEscapedBytes = 56 * 1024;
 
+/** Ended execs in a list; all that run are in it. */
+const listedExecs = 200;
+/** A start that was cancelled may get through after the first try to kill it. */
+const cancelAgainMs = 500;
+
 /** Running commands. */
 export class Execs {
   readonly #core: Core;
@@ -34,8 +41,8 @@ export class Execs {
     requireRunning(record);
     const execId = newExecId();
     const start = execStart(request, call);
+    const left = countdown((request.wait_s ?? defaultWaitS) * 1000);
     const view: ExecView = {
-      wait_ms: (request.wait_s ?? defaultWaitS) * 1000,
       until: "exit",
       max_bytes: request.max_output_bytes ?? defaultOutputBytes,
       facts_after: record.fact_cursor,
@@ -46,14 +53,15 @@ export class Execs {
         record.sandbox_id,
         call.signal,
         async (guest) => {
-          const snapshot = await abortable(guest.startExec(execId, start, view, call.signal), call.signal);
+          const waiting = { ...view, wait_ms: left() };
+          const snapshot = await abortable(guest.startExec(execId, start, waiting, call.signal), call.signal);
           return this.#answer(record, guest, snapshot, view, start.timeout_ms);
         },
         // The id makes it start once, however often it is asked.
         { repeatable: true },
       );
     } catch (error) {
-      if (call.signal.aborted) this.#cancel(record.sandbox_id, execId);
+      if (call.signal.aborted) void this.#cancel(record.sandbox_id, execId);
       throw error;
     }
   }
@@ -61,8 +69,8 @@ export class Execs {
   async output(sandbox: string, execId: string, request: ExecOutputRequest, call: Call): Promise<ExecResult> {
     const record = findSandbox(this.#core, sandbox);
     requireLive(record);
+    const left = countdown((request.wait_s ?? 0) * 1000);
     const view: ExecView = {
-      wait_ms: (request.wait_s ?? 0) * 1000,
       until: request.until ?? "exit",
       max_bytes: request.max_output_bytes ?? defaultOutputBytes,
       stdout_offset: request.stdout_offset ?? 0,
@@ -74,7 +82,8 @@ export class Execs {
       record.sandbox_id,
       call.signal,
       async (guest) => {
-        const snapshot = await abortable(guest.viewExec(execId, view, call.signal), call.signal);
+        const waiting = { ...view, wait_ms: left() };
+        const snapshot = await abortable(guest.viewExec(execId, waiting, call.signal), call.signal);
         return this.#answer(record, guest, snapshot, view);
       },
       { repeatable: true },
@@ -105,7 +114,11 @@ export class Execs {
 
   async list(sandbox: string, call: Call): Promise<{ execs: ExecRow[] }> {
     const record = findSandbox(this.#core, sandbox);
-    const rows = this.#core.store.execs(record.sandbox_id, 200);
+    const { store } = this.#core;
+    const newest = store.execs(record.sandbox_id, listedExecs);
+    const listed = new Set(newest.map((row) => row.exec_id));
+    // A server started first thing still runs after hundreds of other commands.
+    const rows = [...newest, ...store.openExecs(record.sandbox_id).filter((row) => !listed.has(row.exec_id))];
     if (record.state !== "running" || rows.every((row) => row.completed))
       return { execs: rows.map((row) => execRow(row)) };
     const running = await withGuest(
@@ -143,37 +156,50 @@ export class Execs {
     const { store } = this.#core;
     const id = record.sandbox_id;
     if (snapshot.facts) await ingest(this.#core, id, snapshot.facts, guest);
-    const expires = store.sandbox(id)?.expires_at;
+    const now = store.sandbox(id);
     const offsets = { stdout: view.stdout_offset ?? 0, stderr: view.stderr_offset ?? 0 };
     const context = {
       eventCursor: String(store.journal.newest()),
       memoryMb: record.resources.memory_mb,
       timeoutMs,
-      ttlRemainingMs: expires === undefined ? undefined : Date.parse(expires) - Date.now(),
+      ttlRemainingMs: now && leaseLeftMs(now),
     };
     let result = execResult(snapshot, offsets, context);
     for (let maxBytes = view.max_bytes ?? defaultOutputBytes; maxBytes > 1024; ) {
       const escaped = escapedBytes(result);
       if (escaped <= maxEscapedBytes) break;
       maxBytes = Math.max(1024, Math.floor((maxBytes * maxEscapedBytes * 0.9) / escaped));
-      const { facts_after: _, wait_ms: __, ...smaller } = { ...view, max_bytes: maxBytes };
+      const { facts_after: _, ...smaller } = { ...view, max_bytes: maxBytes };
       result = execResult(await guest.viewExec(snapshot.exec.exec_id, smaller), offsets, context);
     }
     return result;
   }
 
   /** The caller cancelled: what it started ends, whether or not the start had got through. */
-  #cancel(sandboxId: string, execId: string): void {
+  async #cancel(sandboxId: string, execId: string): Promise<void> {
     const { connections, logger } = this.#core;
     const kill = { signal: "KILL", grace_ms: 0, by: "cancel" as const };
-    connections
-      .guest(sandboxId)
-      .then((guest) => guest.killExec(execId, kill))
-      .catch((error: unknown) => {
-        if (error instanceof SandboxError && error.code === "EXEC_NOT_FOUND") return;
-        logger.warn({ err: error, sandbox_id: sandboxId, exec_id: execId }, "cancelled exec could not be killed");
-      });
+    try {
+      for (const waitMs of [0, cancelAgainMs]) {
+        await delay(waitMs, undefined, { ref: false });
+        const guest = await connections.guest(sandboxId);
+        const found = await guest.killExec(execId, kill).catch(orNotFound);
+        if (found) return;
+      }
+    } catch (err) {
+      logger.warn({ err, sandbox_id: sandboxId, exec_id: execId }, "cancelled exec could not be killed");
+    }
   }
+}
+
+function orNotFound(error: unknown): undefined {
+  if (!(error instanceof SandboxError) || error.code !== "EXEC_NOT_FOUND") throw error;
+}
+
+/** Milliseconds that are left of a wait: a second attempt must not wait the whole time again. */
+function countdown(ms: number): () => number {
+  const end = performance.now() + ms;
+  return () => Math.max(0, Math.round(end - performance.now()));
 }
 
 function execStart(request: ExecRequest, call: Call): ExecStart {

@@ -13,33 +13,34 @@ export interface ExecMeta {
 /**
  * Turns facts of a guest into state and events, inside one transaction. Whoever reads them, each counts once: only facts above
  * the record's cursor are taken, and the cursor moves with them. Facts are untrusted: they can tell of their own sandbox only.
+ * @param pauser who asked for a pause or its end that the facts tell of. @default the guest
  */
-export function applyFacts(tx: Tx, sandboxId: string, facts: readonly GuestFact[]): void {
+export function applyFacts(
+  tx: Tx,
+  sandboxId: string,
+  facts: readonly GuestFact[],
+  pauser: Actor = { kind: "guest" },
+): void {
+  const before = tx.sandbox(sandboxId);
+  if (!before || isTerminal(before.state)) return;
+  let record = before;
   for (const fact of facts) {
-    const record = tx.sandbox(sandboxId);
-    if (!record || isTerminal(record.state)) return;
-    if (fact.seq <= record.fact_cursor) continue;
-    tx.putSandbox({ ...record, fact_cursor: fact.seq });
-    applyFact(tx, { ...record, fact_cursor: fact.seq }, fact);
+    if (fact.seq > record.fact_cursor) record = applyFact(tx, { ...record, fact_cursor: fact.seq }, fact, pauser);
   }
+  // Once for all of them: a record has many indexes, and an exec is two facts.
+  if (record !== before) tx.putSandbox(record);
 }
 
-function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact): void {
+/** Tells the fact; returns the record as it is after it. */
+function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact, pauser: Actor): SandboxRecord {
   const id = record.sandbox_id;
   switch (fact.kind) {
     case "boot":
-      tx.putSandbox({ ...record, guest_version: fact.version });
-      return;
+      return { ...record, guest_version: fact.version };
     case "exec.started": {
-      if (tx.exec(id, fact.exec_id)) return;
+      if (tx.exec(id, fact.exec_id)) return record;
       const meta = parseMeta(fact.meta);
       const command = redactCommand(fact.command);
-      tx.putSandbox({
-        ...record,
-        execs_total: record.execs_total + 1,
-        last_used_at: latest(record.last_used_at, fact.at),
-        last_command: command,
-      });
       const entry = tx.emit(id, {
         type: "exec.started",
         data: { exec_id: fact.exec_id, command, cwd: fact.cwd, tty: fact.tty },
@@ -55,11 +56,17 @@ function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact): void {
         started_at: fact.at,
         started_event: entry.id,
       });
-      return;
+      const now = new Date().toISOString();
+      return {
+        ...record,
+        execs_total: record.execs_total + 1,
+        last_used_at: latest(record.last_used_at, earliest(fact.at, now)),
+        last_command: command,
+      };
     }
     case "exec.ended": {
       const exec = tx.exec(id, fact.exec_id);
-      if (!exec || exec.completed) return;
+      if (!exec || exec.completed) return record;
       const meta = parseMeta(fact.meta);
       completeExec(
         tx,
@@ -79,7 +86,7 @@ function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact): void {
         { kind: "guest" },
         meta.traceparent,
       );
-      return;
+      return record;
     }
     case "oom":
       emitCaused(tx, id, fact.exec_id && tx.exec(id, fact.exec_id)?.started_event, {
@@ -92,7 +99,7 @@ function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact): void {
           ...(fact.exec_id && { exec_id: fact.exec_id }),
         },
       });
-      return;
+      return record;
     case "limit":
       emitCaused(tx, id, fact.exec_id && tx.exec(id, fact.exec_id)?.started_event, {
         type: "limit.reached",
@@ -104,27 +111,25 @@ function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact): void {
           ...(fact.exec_id && { exec_id: fact.exec_id }),
         },
       });
-      return;
+      return record;
     case "lease.expiring":
       emitCaused(tx, id, undefined, {
         type: "lifecycle.expiring",
         data: { kind: fact.lease, in_s: Math.round(fact.in_ms / 1000) },
       });
-      return;
+      return record;
     case "lease.over":
-      if (fact.lease !== "boot" && !record.ending) {
-        tx.putSandbox({ ...record, ending: { reason: fact.lease, at: fact.at } });
-      }
-      return;
+      if (fact.lease === "boot" || record.ending) return record;
+      // By this host's clock: what the keeper measures from.
+      return { ...record, ending: { reason: fact.lease, at: new Date().toISOString() } };
     case "paused":
     case "resumed": {
       const paused = fact.kind === "paused";
-      if ((record.state === "paused") === paused || record.state === "creating") return;
-      changePaused(tx, record, paused, { kind: "guest" });
-      return;
+      if ((record.state === "paused") === paused || record.state === "creating") return record;
+      return changePaused(tx, record, paused, pauser);
     }
     default:
-      return;
+      return record;
   }
 }
 
@@ -158,15 +163,17 @@ export function completeExec(
   });
 }
 
-/** Moves between running and paused, with its event. */
-export function changePaused(tx: Tx, record: SandboxRecord, paused: boolean, actor: Actor): void {
+/** Moves between running and paused, with its event; returns the record after it. */
+export function changePaused(tx: Tx, record: SandboxRecord, paused: boolean, actor: Actor): SandboxRecord {
   const state = paused ? "paused" : "running";
-  tx.putSandbox({ ...record, state });
+  const after: SandboxRecord = { ...record, state };
+  tx.putSandbox(after);
   tx.emit(record.sandbox_id, {
     type: paused ? "lifecycle.paused" : "lifecycle.resumed",
     data: { changed: { state: { old: record.state, new: state } } },
     actor,
   });
+  return after;
 }
 
 type Told<T extends JournaledType> = { type: T; data: Extract<SandboxEvent, { type: T }>["data"] };
@@ -180,6 +187,7 @@ function emitCaused(
   tx.emit(sandboxId, { ...told, actor: { kind: "guest" }, ...(cause && { cause }) });
 }
 
+const earliest = (a: string, b: string): string => (a < b ? a : b);
 const latest = (a: string, b: string): string => (a > b ? a : b);
 
 /** The guest only echoes what a server sent, but a captured guest may echo anything. */

@@ -1,9 +1,8 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { SandboxError } from "../errors.ts";
 import { findSandbox, withGuest } from "./access.ts";
 import type { Call, FileListRequest, FileReadRequestView, FileWriteRequest } from "./api.ts";
 import type { Core } from "./core.ts";
-import { agent, trace } from "./create.ts";
+import { FileChanges } from "./file-changes.ts";
 import type { FileReadAnswer, FileToWrite } from "./guest/types.ts";
 import { requireLive, requireRunning } from "./lifecycle.ts";
 import type { FileListResult, FileReadResult, FileWriteResult } from "./views.ts";
@@ -11,12 +10,8 @@ import type { FileListResult, FileReadResult, FileWriteResult } from "./views.ts
 const maxWriteBytes = 8 * 2 ** 20;
 const defaultReadBytes = 32 * 1024;
 const defaultEntries = 200;
-/** file.changed is told at most once per sandbox in this time. */
-const coalesceMs = 1000;
 /** Room for content in an answer, escaped as JSON. */
 const maxEscapedBytes = 60 * 1024;
-
-type Change = { path: string; op: string; size_bytes: number | null };
 
 /** Reading and writing files through the guest. */
 export class Files {
@@ -89,13 +84,19 @@ export class Files {
         next: "Write them in several calls, or create the data inside the sandbox with exec_run.",
       });
     }
+    let sent = false;
     const written = await withGuest(
       this.#core,
       record.sandbox_id,
       call.signal,
-      (guest) => guest.writeFiles(toWrite, call.signal),
+      (guest) => {
+        sent = true;
+        return guest.writeFiles(toWrite, call.signal);
+      },
       { repeatable: false },
-    );
+    ).catch((error: unknown) => {
+      throw sent ? unsure(error) : error;
+    });
     this.#changes.add(
       record.sandbox_id,
       written.map((file) => ({ path: file.path, op: file.created ? "create" : "write", size_bytes: file.size_bytes })),
@@ -137,9 +138,24 @@ export class Files {
     };
   }
 
+  /** Tells now what is held back of a sandbox's changed files. */
+  flush(sandboxId: string): Promise<void> {
+    return this.#changes.flush(sandboxId);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#changes[Symbol.asyncDispose]();
   }
+}
+
+/** A write whose answer got lost is not repeated: someone may have changed the file since. */
+function unsure(error: unknown): unknown {
+  if (!(error instanceof SandboxError) || (error.code !== "GUEST_UNAVAILABLE" && error.code !== "TIMEOUT"))
+    return error;
+  return new SandboxError(error.code, `${error.message} Whether the files were written is not known.`, {
+    cause: error,
+    next: "Look with file_list or file_read whether they were, then write again if not.",
+  });
 }
 
 function fileReadResult(
@@ -205,60 +221,4 @@ function decode(file: FileWriteRequest): FileToWrite {
     ...(file.mode !== undefined && { mode: file.mode }),
     ...(file.if_match !== undefined && { if_match: file.if_match }),
   };
-}
-
-interface Pending {
-  changes: Map<string, Change>;
-  call: Call;
-}
-
-/** Tells of changed files: the first at once, what follows within a second together. */
-class FileChanges implements AsyncDisposable {
-  readonly #core: Core;
-  readonly #pending = new Map<string, Pending>();
-
-  constructor(core: Core) {
-    this.#core = core;
-  }
-
-  add(sandboxId: string, changes: Change[], call: Call): void {
-    const open = this.#pending.get(sandboxId);
-    if (open) {
-      for (const change of changes) open.changes.set(change.path, change);
-      return;
-    }
-    this.#pending.set(sandboxId, { changes: new Map(), call });
-    this.#tell(sandboxId, changes, call);
-    void delay(coalesceMs, undefined, { ref: false }).then(() => this.#flush(sandboxId));
-  }
-
-  #flush(sandboxId: string): void {
-    const open = this.#pending.get(sandboxId);
-    this.#pending.delete(sandboxId);
-    if (open && open.changes.size > 0) this.#tell(sandboxId, [...open.changes.values()], open.call);
-  }
-
-  #tell(sandboxId: string, all: Change[], call: Call): void {
-    const changes = all.slice(0, 200);
-    const omitted = all.length - changes.length;
-    this.#core.store
-      .write((tx) => {
-        const record = tx.sandbox(sandboxId);
-        if (!record) return;
-        tx.putSandbox({ ...record, last_used_at: new Date().toISOString() });
-        tx.emit(sandboxId, {
-          type: "file.changed",
-          data: { changes, ...(omitted > 0 && { omitted }) },
-          actor: agent(call),
-          ...trace(call),
-        });
-      })
-      .catch((err: unknown) =>
-        this.#core.logger.error({ err, sandbox_id: sandboxId }, "could not journal file.changed"),
-      );
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const sandboxId of [...this.#pending.keys()]) this.#flush(sandboxId);
-  }
 }

@@ -5,16 +5,25 @@ import { isTerminal } from "./lifecycle.ts";
 import type { ExecRecord } from "./store/types.ts";
 import { deadline } from "./wait.ts";
 
-/** Journals what a guest told, once, whoever else read the same facts. Resolves after the commit. */
+/**
+ * Journals what a guest told, once, whoever else read the same facts. Costs no transaction when another did already. Resolves
+ * after the commit.
+ */
 export async function ingest(core: Core, sandboxId: string, facts: GuestFacts, guest: Guest): Promise<void> {
   const record = core.store.sandbox(sandboxId);
   if (!record || isTerminal(record.state)) return;
   const newest = facts.facts.at(-1)?.seq ?? 0;
   if (newest <= record.fact_cursor) return;
-  const lost = facts.oldest > record.fact_cursor + 1 && record.fact_cursor > 0;
-  await core.store.write((tx) => applyFacts(tx, sandboxId, facts.facts));
   // The guest's log is bounded: ends of execs may have left it before anyone read them.
-  if (lost) await settleExecs(core, sandboxId, guest);
+  const unseen = facts.oldest > record.fact_cursor + 1 ? await unseenEnds(core, sandboxId, guest) : [];
+  await core.store.write((tx) => {
+    applyFacts(tx, sandboxId, facts.facts);
+    for (const { exec_id, now } of unseen) {
+      const exec = tx.exec(sandboxId, exec_id);
+      if (!exec || exec.completed) continue;
+      completeExec(tx, exec, now ? completion(now) : lostCompletion(), now?.omitted_bytes ?? null, { kind: "guest" });
+    }
+  });
 }
 
 /** Reads and journals every fact the guest has beyond the record's cursor. */
@@ -29,19 +38,19 @@ export async function drainFacts(core: Core, sandboxId: string, guest: Guest, si
   }
 }
 
-/** Compares execs believed to run with what the guest knows, after facts were lost. */
-async function settleExecs(core: Core, sandboxId: string, guest: Guest): Promise<void> {
+/** Execs believed to run that the guest says do not, with what it still knows of them. */
+async function unseenEnds(
+  core: Core,
+  sandboxId: string,
+  guest: Guest,
+): Promise<{ exec_id: string; now: GuestExec | undefined }[]> {
+  // Those open before the guest is asked: one that starts meanwhile is missing from its answer and has not ended.
   const open = core.store.openExecs(sandboxId);
-  if (open.length === 0) return;
+  if (open.length === 0) return [];
   const known = new Map((await guest.listExecs()).map((exec) => [exec.exec_id, exec]));
-  await core.store.write((tx) => {
-    for (const { exec_id } of open) {
-      const exec = tx.exec(sandboxId, exec_id);
-      const now = known.get(exec_id);
-      if (!exec || exec.completed || now?.status === "running") continue;
-      completeExec(tx, exec, now ? completion(now) : lostCompletion(), now?.omitted_bytes ?? null, { kind: "guest" });
-    }
-  });
+  return open
+    .map(({ exec_id }) => ({ exec_id, now: known.get(exec_id) }))
+    .filter(({ now }) => now?.status !== "running");
 }
 
 function completion(exec: GuestExec): NonNullable<ExecRecord["completed"]> {

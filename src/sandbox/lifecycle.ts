@@ -1,10 +1,14 @@
 import { SandboxError } from "../errors.ts";
 import type { EndReason, SandboxState } from "./events.ts";
-import type { SandboxRecord } from "./store/types.ts";
+import type { ProcessTable, SandboxRecord } from "./store/types.ts";
 
 /** Pure rules of a sandbox's life: `creating → running ⇄ paused → ended`, or `failed` before ready. */
 
 export const isTerminal = (state: SandboxState): boolean => state === "ended" || state === "failed";
+
+/** A sandbox that a live process is creating is that process' business, until someone asks for its end. */
+export const inOtherHands = (record: SandboxRecord, processes: Pick<ProcessTable, "alive">): boolean =>
+  record.state === "creating" && record.ending === undefined && processes.alive(record.creator);
 
 /** Exit codes of the guest, guest/API.md. */
 export const guestExit = { asked: 0, ttl: 80, idle: 81, boot: 82, setup: 84 } as const;
@@ -39,15 +43,8 @@ const reasonWords: Record<EndReason | "failed", string> = {
 
 /** Throws the error that fits unless commands can run in the sandbox now. */
 export function requireRunning(record: SandboxRecord): void {
-  if (record.state === "running") {
-    if (record.ending)
-      throw new SandboxError(
-        "SANDBOX_ENDED",
-        `Sandbox ${label(record)} is ending: ${reasonWords[record.ending.reason]}.`,
-      );
-    return;
-  }
-  requireLive(record);
+  requireUnending(record);
+  if (record.state === "running") return;
   if (record.state === "creating") {
     throw new SandboxError("SANDBOX_NOT_RUNNING", `Sandbox ${label(record)} is still being created.`, {
       next: `Call sandbox_get {"sandbox_id":"${record.sandbox_id}","wait_s":30} to wait until it is running.`,
@@ -57,6 +54,13 @@ export function requireRunning(record: SandboxRecord): void {
   throw new SandboxError("SANDBOX_NOT_RUNNING", `Sandbox ${label(record)} is paused.`, {
     next: `Call sandbox_update {"sandbox_id":"${record.sandbox_id}","paused":false} to resume it.`,
   });
+}
+
+/** Throws SANDBOX_ENDED for what has ended and for what is about to. */
+export function requireUnending(record: SandboxRecord): void {
+  requireLive(record);
+  if (!record.ending) return;
+  throw new SandboxError("SANDBOX_ENDED", `Sandbox ${label(record)} is ending: ${reasonWords[record.ending.reason]}.`);
 }
 
 /** Throws SANDBOX_ENDED with why and when, unless the sandbox is creating, running or paused. */

@@ -1,3 +1,4 @@
+import { leaseLeftMs } from "./boot-clock.ts";
 import { workdir } from "./core.ts";
 import { execRow } from "./execs.ts";
 import type { GuestHealth } from "./guest/types.ts";
@@ -5,11 +6,14 @@ import { isTerminal } from "./lifecycle.ts";
 import type { ExecRecord, SandboxRecord } from "./store/types.ts";
 import type { SandboxRow, SandboxView } from "./views.ts";
 
-/** Pure: records as agents see them. What only the guest knows comes from its health, else from the store's estimate. */
+/**
+ * Pure: records as agents see them. What only the guest knows comes from its health, else from the store's estimate.
+ * @param execs the last ones of a sandbox that ended, the open ones of a live one
+ */
 export function sandboxView(
   record: SandboxRecord,
   eventCursor: string,
-  lastExecs: ExecRecord[],
+  execs: ExecRecord[],
   health?: GuestHealth,
 ): SandboxView {
   const live = !isTerminal(record.state);
@@ -26,7 +30,7 @@ export function sandboxView(
         ...(record.ended.message !== undefined && { message: record.ended.message }),
         ...(record.ended.exit_code !== undefined && { exit_code: record.ended.exit_code }),
         oom_killed: record.ended.oom_killed,
-        last_execs: lastExecs.map((exec) => execRow(exec)),
+        last_execs: execs.map((exec) => execRow(exec)),
       },
     }),
     backend: record.backend,
@@ -48,7 +52,7 @@ export function sandboxView(
     idle_in_s: live && typeof idleMs === "number" ? seconds(idleMs) : null,
     last_used_at: record.last_used_at,
     ...(record.last_command !== undefined && { last_command: record.last_command }),
-    running_execs: health?.execs.running ?? 0,
+    running_execs: live ? (health?.execs.running ?? execs.length) : 0,
     event_cursor: eventCursor,
   };
 }
@@ -72,6 +76,6 @@ export function sandboxRow(record: SandboxRecord): SandboxRow {
 const seconds = (ms: number): number => Math.round(ms / 100) / 10;
 
 function expiresIn(record: SandboxRecord): number | null {
-  if (record.expires_at === undefined) return null;
-  return Math.max(0, seconds(Date.parse(record.expires_at) - Date.now()));
+  const left = leaseLeftMs(record);
+  return left === undefined ? null : Math.max(0, seconds(left));
 }

@@ -1,9 +1,9 @@
 import { SandboxError } from "../errors.ts";
 import { settleIfGone } from "./access.ts";
 import type { BackendStatus } from "./backend.ts";
+import { markReady } from "./birth.ts";
 import type { Core } from "./core.ts";
-import { markReady } from "./create.ts";
-import { isTerminal } from "./lifecycle.ts";
+import { inOtherHands, isTerminal } from "./lifecycle.ts";
 import { failSandbox, settleDeath } from "./settle.ts";
 import type { SandboxRecord } from "./store/types.ts";
 import { deadline } from "./wait.ts";
@@ -11,8 +11,9 @@ import { deadline } from "./wait.ts";
 /**
  * Compares the store with the engine and brings both in step: what died unseen is told, what a dead creator left is adopted or
  * removed, shells go. Only sandboxes of this install and this engine are looked at; an engine that does not answer changes nothing.
+ * False when something remains to be tried again.
  */
-export async function reconcile(core: Core, signal: AbortSignal): Promise<void> {
+export async function reconcile(core: Core, signal: AbortSignal): Promise<boolean> {
   const { store, backend, logger } = core;
   const { engine_id } = await backend.engine(signal);
   // Records first: one that is running in this snapshot has had its container before the listing.
@@ -25,17 +26,19 @@ export async function reconcile(core: Core, signal: AbortSignal): Promise<void> 
     // Intent comes first, so a container without a live record belongs to nobody any more.
     if (!record || isTerminal(record.state)) steps.push(settleDeath(core, id, status));
   }
+  let whole = true;
   for (const result of await Promise.allSettled(steps)) {
-    if (result.status === "rejected")
-      logger.warn({ err: result.reason }, "a sandbox could not be reconciled; it is tried again");
+    if (result.status === "fulfilled") continue;
+    whole = false;
+    if (!signal.aborted) logger.warn({ err: result.reason }, "a sandbox could not be reconciled; it is tried again");
   }
+  return whole;
 }
 
 async function bringInStep(core: Core, record: SandboxRecord, status: BackendStatus | undefined): Promise<void> {
   const { store, backend, logger } = core;
   const id = record.sandbox_id;
-  const creating = record.state === "creating";
-  if (creating && store.processes.alive(record.creator)) return;
+  if (inOtherHands(record, store.processes)) return;
 
   if (record.ending && status?.state === "running") {
     // Someone asked for its end and died, or the engine was away: finish it.
@@ -43,6 +46,7 @@ async function bringInStep(core: Core, record: SandboxRecord, status: BackendSta
     await settleIfGone(core, id);
     return;
   }
+  const creating = record.state === "creating" && !record.ending;
   if (creating && status?.state === "running") {
     await adopt(core, record);
     return;
@@ -74,7 +78,10 @@ async function adopt(core: Core, record: SandboxRecord): Promise<void> {
     });
     core.logger.info({ sandbox_id: id }, "adopted a sandbox its creator left");
   } catch (error) {
-    await fail(core, record, SandboxError.from(error).message);
+    const failure = SandboxError.from(error);
+    // This server is closing or the engine went away: neither says anything about the sandbox.
+    if (failure.code === "ABORTED" || failure.code === "BACKEND_UNAVAILABLE") throw failure;
+    await fail(core, record, failure.message);
   }
 }
 

@@ -18,9 +18,11 @@ import { destroySandbox } from "./destroy.ts";
 import type { JournalEntry } from "./events.ts";
 import { Execs } from "./execs.ts";
 import { Files } from "./files.ts";
+import type { GuestHealth } from "./guest/types.ts";
 import { isTerminal, requireLive } from "./lifecycle.ts";
 import { readEvents, type StatsReader } from "./observe.ts";
 import { sandboxRow, sandboxView } from "./present.ts";
+import { tail } from "./tail.ts";
 import { updateSandbox } from "./update.ts";
 import type {
   Destroyed,
@@ -34,11 +36,14 @@ import type {
   SandboxView,
   StatsView,
 } from "./views.ts";
-import { abortable, within } from "./wait.ts";
+import { abortable, deadline, within } from "./wait.ts";
 
 const defaultWaitS = 30;
 const defaultRows = 50;
 const mostRows = 200;
+/** Execs shown of a sandbox that ended. */
+const lastExecs = 5;
+const healthMs = 3_000;
 
 /** The use cases, on any backend. */
 export class SandboxService implements Sandboxes {
@@ -120,9 +125,10 @@ export class SandboxService implements Sandboxes {
     return this.#view(record.sandbox_id, call.signal);
   }
 
-  destroy(sandbox: string, call: Call): Promise<Destroyed> {
+  async destroy(sandbox: string, call: Call): Promise<Destroyed> {
     const record = findSandbox(this.#core, sandbox);
-    return destroySandbox(this.#core, record, call.client, this.#creator.work(record.sandbox_id));
+    await this.#files.flush(record.sandbox_id);
+    return destroySandbox(this.#core, record, call.client, () => this.#creator.stop(record.sandbox_id));
   }
 
   execRun(sandbox: string, request: ExecRequest, call: Call): Promise<ExecResult> {
@@ -167,27 +173,31 @@ export class SandboxService implements Sandboxes {
   }
 
   onEvents(listener: (entries: JournalEntry[]) => void): () => void {
-    const { journal } = this.#core.store;
-    let position = journal.newest();
-    return journal.onAppend(() => {
-      const entries = journal.after(position, { limit: 1000 }).filter((entry) => entry.tenant === this.#core.tenant);
-      position = Math.max(position, journal.newest());
-      if (entries.length > 0) listener(entries);
+    return tail(this.#core.store.journal, (entries) => {
+      const mine = entries.filter((entry) => entry.tenant === this.#core.tenant);
+      if (mine.length > 0) listener(mine);
     });
   }
 
   async #view(id: string, signal: AbortSignal): Promise<SandboxView> {
+    const { store } = this.#core;
+    const cursor = String(store.journal.newest());
+    const { state } = findSandbox(this.#core, id);
+    const health = state === "running" || state === "paused" ? await this.#health(id, signal) : undefined;
     const record = findSandbox(this.#core, id);
-    const cursor = String(this.#core.store.journal.newest());
-    const execs = this.#core.store.execs(id, isTerminal(record.state) ? 5 : 0);
-    if (record.state !== "running" && record.state !== "paused") return sandboxView(record, cursor, execs);
-    const health = await withGuest(this.#core, id, signal, (guest) => guest.health(signal), { repeatable: true }).catch(
-      (error: unknown) => {
-        if (signal.aborted) throw error;
-        return undefined;
-      },
-    );
-    return sandboxView(findSandbox(this.#core, id), cursor, execs, health);
+    const execs = isTerminal(record.state) ? store.execs(id, lastExecs) : store.openExecs(id);
+    return sandboxView(record, cursor, execs, health);
+  }
+
+  /** What the guest says of itself; a guest or an engine that does not answer soon takes nothing else from the view. */
+  async #health(id: string, signal: AbortSignal): Promise<GuestHealth | undefined> {
+    const soon = deadline(healthMs, signal);
+    try {
+      return await withGuest(this.#core, id, soon, (guest) => guest.health(soon), { repeatable: true });
+    } catch (error) {
+      if (signal.aborted) throw error;
+      return undefined;
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,4 +1,4 @@
-import type { SandboxError } from "../errors.ts";
+import { SandboxError } from "../errors.ts";
 import type { BackendStatus } from "./backend.ts";
 import type { Core } from "./core.ts";
 import type { Actor } from "./events.ts";
@@ -30,7 +30,7 @@ export function settleDeath(core: Core, sandboxId: string, status: BackendStatus
 async function settle(core: Core, sandboxId: string, status: BackendStatus | undefined): Promise<void> {
   const record = core.store.sandbox(sandboxId);
   if (record && !isTerminal(record.state)) {
-    const words = status ? await core.backend.lastWords(sandboxId).catch(() => []) : [];
+    const words = status ? await lastWords(core, sandboxId) : [];
     const facts = parseFlightRecorder(words);
     const death = status && { exit_code: status.exit_code ?? null, oom_killed: status.oom_killed };
     const told = await core.store.write((tx) => {
@@ -46,11 +46,21 @@ async function settle(core: Core, sandboxId: string, status: BackendStatus | und
   }
 }
 
+/** What the flight recorder holds. An engine that went away says nothing about it: then the end waits until it is back. */
+async function lastWords(core: Core, sandboxId: string): Promise<string[]> {
+  try {
+    return await core.backend.lastWords(sandboxId);
+  } catch (error) {
+    if (SandboxError.from(error).code === "BACKEND_UNAVAILABLE") throw error;
+    core.logger.warn({ err: error, sandbox_id: sandboxId }, "the flight recorder of a dead sandbox cannot be read");
+    return [];
+  }
+}
+
 /** The terminal transition; returns the reason if this call made it. `death` is undefined when the engine had nothing left. */
 function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined): string | undefined {
   const record = tx.sandbox(sandboxId);
   if (!record || isTerminal(record.state)) return undefined;
-  const at = new Date().toISOString();
   const exitCode = death?.exit_code ?? null;
   const { reason, expected } = death
     ? endReason(record, exitCode)
@@ -70,7 +80,8 @@ function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined): string
     cpu_ms: record.ending?.cpu_ms ?? null,
     peak_memory_bytes: record.ending?.peak_memory_bytes ?? null,
   };
-  for (const exec of tx.openExecs(sandboxId)) completeExec(tx, exec, lostCompletion(), null, { kind: "system" });
+  loseOpenExecs(tx, sandboxId);
+  const at = new Date().toISOString();
   const client = record.ending?.client;
   const actor: Actor = client === undefined ? { kind: "system" } : { kind: "agent", client };
   const signal = exitSignal(exitCode);
@@ -119,6 +130,7 @@ export function failSandbox(
   error: Pick<SandboxError, "code" | "message" | "retryable">,
 ): void {
   if (isTerminal(record.state)) return;
+  loseOpenExecs(tx, record.sandbox_id);
   tx.putSandbox({
     ...record,
     state: "failed",
@@ -130,4 +142,8 @@ export function failSandbox(
     actor: { kind: "system" },
     ...(record.request_id && { request_id: record.request_id }),
   });
+}
+
+function loseOpenExecs(tx: Tx, sandboxId: string): void {
+  for (const exec of tx.openExecs(sandboxId)) completeExec(tx, exec, lostCompletion(), null, { kind: "system" });
 }

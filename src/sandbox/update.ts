@@ -1,11 +1,13 @@
 import { SandboxError } from "../errors.ts";
-import { withGuest } from "./access.ts";
-import { checkBound, PolicyDenied } from "./admission.ts";
+import { requireThisEngine, withGuest } from "./access.ts";
+import { checkBound, checkCapacity, checkEnv, checkLabels, PolicyDenied } from "./admission.ts";
 import type { Call, UpdateRequest } from "./api.ts";
+import { leaseEnd } from "./boot-clock.ts";
+import { agent, recordDenial, trace } from "./caller.ts";
 import type { Core } from "./core.ts";
-import { agent, recordDenial, trace } from "./create.ts";
-import { changePaused } from "./facts.ts";
-import { isTerminal, requireLive } from "./lifecycle.ts";
+import { applyFacts, changePaused } from "./facts.ts";
+import type { GuestFact } from "./guest/types.ts";
+import { isTerminal, requireUnending } from "./lifecycle.ts";
 import type { SandboxRecord } from "./store/types.ts";
 
 /** Changes a live sandbox: checked whole first, then done at engine and guest, then told. */
@@ -15,9 +17,10 @@ export async function updateSandbox(
   request: UpdateRequest,
   call: Call,
 ): Promise<void> {
-  requireLive(record);
-  await checkLimits(core, record.sandbox_id, request, call);
+  requireUnending(record);
+  await checkLimits(core, record, request, call);
   const { ttl_s, idle_s, env, paused, cpus, memory_mb, pids } = request;
+  let facts: GuestFact[] = [];
   const beyondStore = [ttl_s, idle_s, env, paused, cpus, memory_mb, pids].some((value) => value !== undefined);
   if (beyondStore) {
     if (record.state === "creating") {
@@ -27,19 +30,22 @@ export async function updateSandbox(
       });
     }
     await changeEngine(core, record, request, call.signal);
-    await changeGuest(core, record, request, call.signal);
+    facts = await changeGuest(core, record, request, call.signal);
   }
-  await journalUpdate(core, record.sandbox_id, request, call);
+  await journalUpdate(core, record.sandbox_id, request, facts, call);
 }
 
-async function checkLimits(core: Core, id: string, request: UpdateRequest, call: Call): Promise<void> {
+async function checkLimits(core: Core, record: SandboxRecord, request: UpdateRequest, call: Call): Promise<void> {
+  const after = updated(record, request);
+  checkLabels(after.labels);
+  checkEnv(request.env ?? {});
   try {
     for (const key of ["ttl_s", "idle_s", "cpus", "memory_mb", "pids"] as const) {
       const value = request[key];
       if (value !== undefined) checkBound(key, value, core.policy);
     }
   } catch (error) {
-    if (error instanceof PolicyDenied) await recordDenial(core, error, call, id);
+    if (error instanceof PolicyDenied) await recordDenial(core, error, call, record.sandbox_id);
     throw error;
   }
 }
@@ -52,6 +58,14 @@ async function changeEngine(
 ): Promise<void> {
   const { cpus, memory_mb, pids } = request;
   if (cpus === undefined && memory_mb === undefined && pids === undefined) return;
+  await requireThisEngine(core, record);
+  if (memory_mb !== undefined && memory_mb > record.resources.memory_mb) {
+    const { engine_id, memory_bytes } = await core.backend.engine(signal);
+    const others = core.store
+      .liveSandboxes()
+      .filter((other) => other.engine_id === engine_id && other.sandbox_id !== record.sandbox_id);
+    checkCapacity({ ...record.resources, memory_mb }, others, core.policy, memory_bytes);
+  }
   const limits = {
     workspace_mb: record.resources.workspace_mb,
     ...(cpus !== undefined && { cpus }),
@@ -61,15 +75,16 @@ async function changeEngine(
   await core.backend.update(record.sandbox_id, limits, signal);
 }
 
+/** Resolves with the facts that tell of a pause or its end, for the transaction that journals it. */
 async function changeGuest(
   core: Core,
   record: SandboxRecord,
   request: UpdateRequest,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<GuestFact[]> {
   const { ttl_s, idle_s, env, paused, pids } = request;
-  if ([ttl_s, idle_s, env, paused, pids].every((value) => value === undefined)) return;
-  await withGuest(
+  if ([ttl_s, idle_s, env, paused, pids].every((value) => value === undefined)) return [];
+  return withGuest(
     core,
     record.sandbox_id,
     signal,
@@ -88,16 +103,26 @@ async function changeGuest(
         };
         await guest.setLease(lease, signal);
       }
-      if (paused === true) await guest.pause(signal);
-      if (paused === false) await guest.resume(signal);
+      if (paused === undefined) return [];
+      await (paused ? guest.pause(signal) : guest.resume(signal));
+      const cursor = core.store.sandbox(record.sandbox_id)?.fact_cursor ?? 0;
+      return (await guest.facts(cursor, 0, signal)).facts;
     },
     { repeatable: true },
   );
 }
 
-async function journalUpdate(core: Core, id: string, request: UpdateRequest, call: Call): Promise<void> {
+async function journalUpdate(
+  core: Core,
+  id: string,
+  request: UpdateRequest,
+  facts: GuestFact[],
+  call: Call,
+): Promise<void> {
   const { ttl_s, idle_s, paused } = request;
   await core.store.write((tx) => {
+    // With the cursor moved past them, nobody takes an older pause for news.
+    applyFacts(tx, id, facts, agent(call));
     const before = tx.sandbox(id);
     if (!before || isTerminal(before.state)) return;
     const after = updated(before, request);
@@ -106,9 +131,8 @@ async function journalUpdate(core: Core, id: string, request: UpdateRequest, cal
       tx.putSandbox(after);
       tx.emit(id, { type: "lifecycle.updated", data: { changed }, actor: agent(call), ...trace(call) });
     }
-    if (paused !== undefined && (before.state === "paused") !== paused) {
-      changePaused(tx, tx.sandbox(id) ?? after, paused, agent(call));
-    }
+    const now = tx.sandbox(id);
+    if (now && paused !== undefined && (now.state === "paused") !== paused) changePaused(tx, now, paused, agent(call));
   });
 }
 
@@ -132,7 +156,7 @@ function updated(before: SandboxRecord, request: UpdateRequest): SandboxRecord {
       ...(memory_mb !== undefined && { memory_mb }),
       ...(pids !== undefined && { pids }),
     },
-    ...(ttl_s !== undefined && { ttl_s, expires_at: new Date(Date.now() + ttl_s * 1000).toISOString() }),
+    ...(ttl_s !== undefined && { ttl_s, ...leaseEnd(ttl_s) }),
     ...(idle_s !== undefined && { idle_s }),
   };
 }

@@ -1,6 +1,12 @@
 import type { Profile, Resources } from "../backend.ts";
 import type { EndedBy, EndReason, ExecStatus, JournalEntry, SandboxEvent, SandboxState } from "../events.ts";
 
+/** A point on the boot clock of a host; comparable within one boot. */
+export interface BootTime {
+  boot_id: string;
+  uptime_ms: number;
+}
+
 /** One sandbox as the store keeps it; live ones until they end, ended ones for 7 days. Values of its env are never in here. */
 export interface SandboxRecord {
   sandbox_id: string;
@@ -35,8 +41,9 @@ export interface SandboxRecord {
   ready_at?: string;
   last_used_at: string;
   last_command?: string;
-  /** Wall-clock estimate of the guest's ttl, for lists; the guest has the truth. */
+  /** When the guest's ttl ends, as the server reckons; the guest has the truth. By the wall clock, and by the boot clock, which no jump moves. */
   expires_at?: string;
+  expires_boot?: BootTime;
   shell?: string;
   programs?: Record<string, string>;
   guest_version?: string;

@@ -1,0 +1,22 @@
+import type { PolicyDenied } from "./admission.ts";
+import type { Call } from "./api.ts";
+import type { Core } from "./core.ts";
+import type { Actor } from "./events.ts";
+
+/** How whoever made a call stands in the events it led to. */
+export const agent = (call: Call): Actor => ({ kind: "agent", client: call.client });
+export const trace = (call: Call): { traceparent?: string } =>
+  call.traceparent ? { traceparent: call.traceparent } : {};
+
+/** Tells of a refusal by the policy; it belongs to no sandbox, so the host's own subject carries it. */
+export async function recordDenial(core: Core, denied: PolicyDenied, call: Call, sandboxId = "_host"): Promise<void> {
+  const { what, requested, allowed, rule } = denied;
+  await core.store.write((tx) => {
+    tx.emit(sandboxId, {
+      type: "policy.denied",
+      data: { what, requested, allowed, rule },
+      actor: agent(call),
+      ...trace(call),
+    });
+  });
+}

@@ -1,0 +1,187 @@
+import { expect, it, vi } from "vitest";
+import type { GuestFact } from "../../../src/sandbox/guest/types.ts";
+import { drainFacts, ingest } from "../../../src/sandbox/ingest.ts";
+import { deadline } from "../../../src/sandbox/wait.ts";
+import { call, entries, fakeOf, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
+import { eventually } from "../../support/server.ts";
+
+const startedAndEnded = ["exec.started", "exec.completed"];
+const execStory = (process: TestProcess, id: string) =>
+  story(process.store, id).filter((type) => type.startsWith("exec."));
+
+async function guestOf(process: TestProcess, id: string) {
+  return process.core.connections.guest(id);
+}
+
+/** Execs that nobody has told of yet: started behind the service's back. */
+async function unread(process: TestProcess, id: string, ...execs: string[]) {
+  const guest = await guestOf(process, id);
+  for (const exec of execs) await guest.startExec(exec, { command: "true" }, { wait_ms: 10_000 });
+  return guest;
+}
+
+function fact(seq: number, fields: Partial<GuestFact> & Pick<GuestFact, "kind">): GuestFact {
+  return { seq, at: "2026-01-01T00:00:00.000Z", ...fields } as GuestFact;
+}
+const started = (seq: number, exec_id: string) =>
+  fact(seq, { kind: "exec.started", exec_id, command: "true", cwd: "/workspace", tty: false });
+const ended = (seq: number, exec_id: string) =>
+  fact(seq, {
+    ...{ kind: "exec.ended", exec_id, status: "exited", exit_code: 0, signal: null, ended_by: "self", oom_kills: 0 },
+    ...{ duration_ms: 1, stdout_bytes: 0, stderr_bytes: 0, omitted_bytes: 0 },
+  });
+
+it("an exec costs one commit, also while a keeper reads the same facts", async () => {
+  const process = await new World().process();
+  await process.keep({ timing: { sweepMs: 60_000, renewMs: 60_000, lingerMs: 1_000 } });
+  const id = await process.create();
+  await process.exec(id, "true");
+  const writes = vi.spyOn(process.store, "write");
+  for (let i = 0; i < 20; i++) await process.exec(id, "true");
+  expect(writes).toHaveBeenCalledTimes(20);
+  expect(execStory(process, id)).toEqual(Array.from({ length: 21 }, () => startedAndEnded).flat());
+});
+
+it("the keeper tells of what nobody waits for", async () => {
+  const process = await new World().process();
+  await process.keep();
+  const id = await process.create();
+  await process.service.execRun(id, { command: "sleep 0.05", wait_s: 0 }, call);
+  await eventually("the end is told", () => told(process.store, id, "exec.completed").length === 1);
+});
+
+it("the keeper follows sandboxes of other processes", async () => {
+  const world = new World();
+  const [keeper, other] = [await world.process(), await world.process()];
+  await keeper.keep();
+  const id = await other.create();
+  await unread(other, id, "ex_1");
+  await eventually("the keeper told of it", () => execStory(other, id).length === 2);
+});
+
+it("facts count once when two processes read them, in either order and interleaved", async () => {
+  const world = new World();
+  const [one, two] = [await world.process(), await world.process()];
+  const id = await one.create();
+  const guest = await unread(one, id, "ex_1", "ex_2", "ex_3");
+  const all = await guest.facts(0, 0);
+  const half = { ...all, facts: all.facts.slice(0, 3) };
+  await Promise.all([
+    ingest(one.core, id, half, guest),
+    ingest(two.core, id, all, guest),
+    ingest(one.core, id, all, guest),
+    ingest(two.core, id, half, guest),
+  ]);
+  await ingest(one.core, id, half, guest);
+  expect(execStory(one, id)).toEqual([...startedAndEnded, ...startedAndEnded, ...startedAndEnded]);
+  expect(recordOf(two.store, id)).toMatchObject({ fact_cursor: 7, execs_total: 3 });
+  expect(entries(two.store, id).map(({ sequence }) => sequence)).toEqual(entries(one.store, id).map((_, i) => i + 1));
+});
+
+it("execs whose ends left the guest's log are told from its list, or as lost, with the facts in one commit", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  const guest = await guestOf(process, id);
+  const start = (exec: string, command: string) => guest.startExec(exec, { command }, {});
+  await start("ex_runs", "sleep 600");
+  await start("ex_ended", "sleep 600");
+  await start("ex_forgotten", "sleep 600");
+  await drainFacts(process.core, id, guest, deadline(1_000));
+  await guest.killExec("ex_ended", { grace_ms: 0 });
+  fakeOf(process.backend.host, id).guest.execs.delete("ex_forgotten");
+  const { guest: fake } = fakeOf(process.backend.host, id);
+  for (let i = 0; i < 1_100; i++) fake.facts.add("limit", { limit: "pids", observed: 1, max: 1 });
+
+  const writes = vi.spyOn(process.store, "write");
+  const facts = await guest.facts(recordOf(process.store, id).fact_cursor, 0);
+  await ingest(process.core, id, facts, guest);
+  expect(writes).toHaveBeenCalledTimes(1);
+  expect(told(process.store, id, "exec.completed")).toMatchObject([
+    { exec_id: "ex_ended", status: "killed", ended_by: "kill" },
+    { exec_id: "ex_forgotten", status: "lost", exit_code: null },
+  ]);
+  expect(process.store.openExecs(id).map(({ exec_id }) => exec_id)).toEqual(["ex_runs"]);
+});
+
+it("an exec that starts while lost facts are looked into is not taken for ended", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  const guest = await guestOf(process, id);
+  await guest.startExec("ex_1", { command: "sleep 600" }, {});
+  await drainFacts(process.core, id, guest, deadline(1_000));
+  const cursor = recordOf(process.store, id).fact_cursor;
+  const late = Object.create(guest, {
+    listExecs: {
+      value: async () => {
+        const execs = await guest.listExecs();
+        await process.store.write((tx) => {
+          const exec = tx.exec(id, "ex_1");
+          if (exec) tx.putExec({ ...exec, exec_id: "ex_2" });
+        });
+        return execs;
+      },
+    },
+  });
+  const facts = { facts: [fact(cursor + 9, { kind: "resumed" })], oldest: cursor + 9, next: cursor + 10 };
+  await ingest(process.core, id, facts, late);
+  expect(told(process.store, id, "exec.completed")).toEqual([]);
+});
+
+it("what a captured guest makes up stays its own and breaks nothing", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  const guest = await guestOf(process, id);
+  const cursor = recordOf(process.store, id).fact_cursor;
+  const lies = [
+    ended(cursor + 1, "ex_never"),
+    started(cursor + 2, "ex_twice"),
+    started(cursor + 3, "ex_twice"),
+    ended(cursor + 4, "ex_twice"),
+    ended(cursor + 5, "ex_twice"),
+    fact(cursor + 6, { kind: "lease.over", lease: "idle", at: "2026-99-99T99:99:99Z" }),
+    { ...started(cursor + 7, "ex_future"), at: "9999-12-31T23:59:59Z" },
+    fact(Number.MAX_SAFE_INTEGER - 1, { kind: "resumed" }),
+  ];
+  await ingest(process.core, id, { facts: lies, oldest: 1, next: Number.MAX_SAFE_INTEGER }, guest);
+  expect(execStory(process, id)).toEqual(["exec.started", "exec.completed", "exec.started"]);
+  const record = recordOf(process.store, id);
+  expect(Date.parse(record.ending?.at ?? "")).toBeGreaterThan(Date.now() - 60_000);
+  expect(Date.parse(record.last_used_at)).toBeLessThanOrEqual(Date.now());
+  await process.service.destroy(id, call);
+  expect(execStory(process, id)).toHaveLength(4);
+  expect(story(process.store, id).at(-1)).toBe("lifecycle.destroyed");
+});
+
+it("a guest that always answers at once is not asked all the time", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  let asked = 0;
+  fakeOf(process.backend.host, id).guest.facts.wait = async (after) => {
+    asked += 1;
+    return { facts: [], oldest: 1, next: after + 1 };
+  };
+  const begun = performance.now();
+  await process.keep({ timing: { lingerMs: 0 } });
+  await eventually("it was asked a third time", () => asked >= 3);
+  // 200 ms of doubt, then 400.
+  expect(performance.now() - begun).toBeGreaterThan(550);
+});
+
+it("pause and its end are told once each, by whoever asked, however late the guest's facts are read", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  const update = (paused: boolean) => process.service.update(id, { paused }, call);
+  for (const paused of [true, true, false, false]) {
+    expect((await update(paused)).state).toBe(paused ? "paused" : "running");
+  }
+  await expect(update(true).then(() => process.exec(id, "true"))).rejects.toMatchObject({
+    code: "SANDBOX_NOT_RUNNING",
+  });
+  await update(false);
+  await drainFacts(process.core, id, await guestOf(process, id), deadline(1_000));
+  const pauses = entries(process.store, id).filter(({ type }) => /paused|resumed/.test(type));
+  expect(pauses.map(({ type }) => type.split(".")[1])).toEqual(["paused", "resumed", "paused", "resumed"]);
+  expect(new Set(pauses.map(({ data }) => JSON.stringify(data["actor"])))).toEqual(
+    new Set(['{"kind":"agent","client":"tests/1"}']),
+  );
+});
