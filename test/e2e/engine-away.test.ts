@@ -1,0 +1,60 @@
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { enginePaths, startPrivateEngine, stopPrivateEngine } from "../../scripts/lib/engine-private.mjs";
+import { ensureTestImages } from "../../scripts/lib/test-images.mjs";
+import { eventually, startServer } from "../support/server.ts";
+
+/** An engine of this test's own, since it gets killed. */
+describe("an engine that dies", () => {
+  let root: string;
+  let paths: ReturnType<typeof enginePaths>;
+  beforeAll(async () => {
+    root = mkdtempSync("/tmp/chorus-away-");
+    process.env["CHORUS_DEV_DIR"] = root;
+    paths = enginePaths(root);
+    await ensureTestImages(await startPrivateEngine(paths));
+  });
+  afterAll(async () => {
+    await stopPrivateEngine(paths);
+    rmSync(root, { recursive: true, force: true });
+  });
+
+  it("under a running command: a clear error at once, nothing taken for dead, and the whole story once it is back", async () => {
+    await using server = await startServer({ env: { DOCKER_HOST: `unix://${paths.socket}` } });
+    const id = String((await server.ok("sandbox_create"))["sandbox_id"]);
+    const running = server.call("exec_run", { sandbox_id: id, command: "sleep 100", wait_s: 40 });
+    const types = async () => {
+      const { events } = await server.ok("sandbox_events", { sandbox_id: id, after: "start", limit: 100 });
+      return (events as { type: string }[]).map((event) => event.type);
+    };
+    await eventually("the exec runs", async () => (await types()).includes("exec.started"));
+
+    process.kill(Number(readFileSync(paths.pid, "utf8")), "SIGKILL");
+    const interrupted = await running;
+    expect(interrupted.error).toMatchObject({ code: "BACKEND_UNAVAILABLE", retryable: true });
+    expect(interrupted.error?.next).toMatch(/engine|docker/i);
+
+    // Unknown is not absent: the sandbox is still listed as it was, and its end can be ordered.
+    expect((await server.ok("sandbox_list"))["sandboxes"]).toMatchObject([{ sandbox_id: id, state: "running" }]);
+    expect((await types()).filter((type) => type.startsWith("lifecycle.d"))).toEqual([]);
+    const destroyed = await server.call("sandbox_destroy", { sandbox_id: id });
+    expect(destroyed.error).toMatchObject({ code: "BACKEND_UNAVAILABLE" });
+    expect(destroyed.text).toMatch(/noted/);
+    expect((await server.call("sandbox_create")).error?.code).toBe("BACKEND_UNAVAILABLE");
+
+    await startPrivateEngine(paths);
+    const told = await eventually(
+      "its end is told",
+      async () => (await types()).includes("lifecycle.destroyed") && (await types()),
+      40_000,
+    );
+    expect(told.filter((type) => type === "exec.started")).toHaveLength(1);
+    expect(told.filter((type) => type === "exec.completed")).toHaveLength(1);
+    expect(told.filter((type) => type === "lifecycle.destroyed")).toHaveLength(1);
+
+    await ensureTestImages(await startPrivateEngine(paths));
+    const next = String((await server.ok("sandbox_create"))["sandbox_id"]);
+    expect(await server.ok("exec_run", { sandbox_id: next, command: "echo back" })).toMatchObject({ stdout: "back\n" });
+    await server.ok("sandbox_destroy", { sandbox_id: next });
+  }, 120_000);
+});
