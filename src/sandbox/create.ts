@@ -114,7 +114,7 @@ export class Creator {
     stop: AbortSignal,
     progress: ((message: string) => void) | undefined,
   ): Promise<void> {
-    const { backend, logger } = this.#core;
+    const { store, backend, logger } = this.#core;
     const started = performance.now();
     let stage = "image";
     try {
@@ -140,7 +140,8 @@ export class Creator {
         "sandbox ready",
       );
     } catch (error) {
-      const failure = stop.aborted ? destroyedMeanwhile(sandboxId, error) : SandboxError.from(error);
+      const destroyed = stop.aborted || store.sandbox(sandboxId)?.ending !== undefined;
+      const failure = destroyed ? destroyedMeanwhile(sandboxId, error) : SandboxError.from(error);
       logger.warn({ sandbox_id: sandboxId, stage, code: failure.code, err: error }, "sandbox could not be created");
       await this.#fail(sandboxId, stage, failure);
       throw failure;

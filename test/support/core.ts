@@ -81,6 +81,7 @@ export class World {
   readonly #options: WorldOptions;
   readonly #processes: TestProcess[] = [];
   #dataDir: Promise<string> | undefined;
+  #opening: Promise<unknown> = Promise.resolve();
 
   constructor(options: WorldOptions = {}) {
     this.#options = options;
@@ -92,7 +93,17 @@ export class World {
     });
   }
 
-  async process(options: { engine?: MemoryEngine; tenant?: string } = {}): Promise<TestProcess> {
+  /**
+   * One process more. They are opened one after the other and before any of them works: lmdb opens tables in the foreground, and
+   * within one real process it would wait for itself.
+   */
+  process(options: { engine?: MemoryEngine; tenant?: string } = {}): Promise<TestProcess> {
+    const opened = this.#opening.then(() => this.#open(options));
+    this.#opening = opened.catch(() => {});
+    return opened;
+  }
+
+  async #open(options: { engine?: MemoryEngine; tenant?: string }): Promise<TestProcess> {
     this.#dataDir ??= mkdtemp(path.join(tmpdir(), "chorus-core-"));
     const tenant = options.tenant ?? "default";
     const store = await openStore({ dataDir: await this.#dataDir, host: "host-1", tenant });

@@ -1,0 +1,191 @@
+import { describe, expect, it } from "vitest";
+import { MemoryEngine } from "../../../src/sandbox/backends/memory/engine.ts";
+import { settleDeath } from "../../../src/sandbox/settle.ts";
+import { call, fakeOf, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
+import { eventually } from "../../support/server.ts";
+
+const over = (process: TestProcess, id: string) =>
+  eventually("the sandbox has ended", () => recordOf(process.store, id).state === "ended");
+const gone = (world: World, id: string) => eventually("its shell is removed", () => !world.engine.sandboxes.has(id));
+
+describe("a death", () => {
+  it("is told once, however many processes see it", async () => {
+    const world = new World();
+    const processes = await Promise.all([world.process(), world.process(), world.process()]);
+    const [one] = processes;
+    const id = await one.create();
+    // All of them hold a session, so all of them hear of it, and each looks for itself as well.
+    for (const process of processes) await process.exec(id, "true");
+    world.engine.crash(id, 139);
+    await Promise.all(
+      processes.map(async ({ core, backend }) =>
+        settleDeath(core, id, await backend.status(id).catch(() => undefined)),
+      ),
+    );
+    await over(one, id);
+    await gone(world, id);
+    expect(story(one.store, id).filter((type) => /died|destroyed|failed/.test(type))).toEqual([
+      "lifecycle.died",
+      "lifecycle.destroyed",
+    ]);
+    expect(told(one.store, id, "lifecycle.died")).toMatchObject([
+      { exit_code: 139, signal: "SEGV", expected: false, oom_killed: false },
+    ]);
+    expect(told(one.store, id, "lifecycle.destroyed")).toMatchObject([{ reason: "died", totals: { execs: 3 } }]);
+  });
+
+  it("takes nothing along that the flight recorder holds", async () => {
+    const world = new World();
+    const first = await world.process();
+    const id = await first.create();
+    const guest = await first.core.connections.guest(id);
+    await guest.startExec("ex_done", { command: "exit 7" }, { wait_ms: 10_000 });
+    await guest.startExec("ex_open", { command: "sleep 600" }, {});
+    await first[Symbol.asyncDispose]();
+    world.engine.crash(id);
+
+    const next = await world.process();
+    await next.keep();
+    await over(next, id);
+    expect(told(next.store, id, "exec.completed")).toMatchObject([
+      { exec_id: "ex_done", status: "exited", exit_code: 7, ended_by: "self" },
+      { exec_id: "ex_open", status: "lost", exit_code: null, ended_by: "sandbox" },
+    ]);
+    expect(story(next.store, id).slice(-2)).toEqual(["lifecycle.died", "lifecycle.destroyed"]);
+    expect((await next.service.get(id, {}, call)).ended?.last_execs).toHaveLength(2);
+    await gone(world, id);
+  });
+
+  it("waits for an engine that goes away before the flight recorder is read", async () => {
+    const world = new World();
+    const process = await world.process();
+    const id = await process.create();
+    const guest = await process.core.connections.guest(id);
+    await guest.startExec("ex_done", { command: "true" }, { wait_ms: 10_000 });
+    process.backend.hooks.lastWords = () => world.engine.unreachable(true);
+    world.engine.crash(id);
+    await eventually("its loss was looked into", () => process.core.settling.size === 0 && guest.isClosed);
+    await expect(process.exec(id, "true")).rejects.toMatchObject({ code: "BACKEND_UNAVAILABLE" });
+    expect(recordOf(process.store, id).state).toBe("running");
+
+    process.backend.hooks = {};
+    await process.keep();
+    world.engine.unreachable(false);
+    await over(process, id);
+    expect(told(process.store, id, "exec.completed")).toMatchObject([{ exec_id: "ex_done", status: "exited" }]);
+  });
+
+  it("is found by whoever uses the sandbox while the keeper is suspended", async () => {
+    const world = new World();
+    const [keeper, user] = [await world.process(), await world.process()];
+    const id = await user.create();
+    await user.exec(id, "true");
+    // Elected, and then never heard of again.
+    expect(await keeper.store.roles.hold(`keeper:${world.engine.id}`, 60_000)).toBe(true);
+    await user.keep();
+    world.engine.crash(id);
+    await over(user, id);
+  });
+
+  it("of a sandbox someone removed is told as reconciled", async () => {
+    const world = new World();
+    const first = await world.process();
+    const id = await first.create();
+    await first[Symbol.asyncDispose]();
+    world.engine.remove(fakeOf(world.engine, id));
+    const next = await world.process();
+    await next.keep();
+    expect(recordOf(next.store, id).ended).toMatchObject({ reason: "reconciled", exit_code: null });
+    expect(story(next.store, id).slice(2)).toEqual(["lifecycle.destroyed"]);
+  });
+});
+
+describe("an engine that is away", () => {
+  it("says nothing about any sandbox: sessions live on and nothing is ended", async () => {
+    const world = new World();
+    const process = await world.process();
+    await process.keep();
+    const id = await process.create({ name: "kept" });
+    const before = story(process.store, id);
+    world.engine.unreachable(true);
+    expect((await process.exec(id, "echo still here")).stdout).toBe("still here\n");
+    world.engine.dropConnections(id);
+    await expect(process.exec(id, "true")).rejects.toMatchObject({ code: "BACKEND_UNAVAILABLE", retryable: true });
+    expect((await process.service.get("kept", {}, call)).state).toBe("running");
+    expect(story(process.store, id).slice(before.length)).toEqual(["exec.started", "exec.completed"]);
+
+    world.engine.unreachable(false);
+    expect((await process.exec(id, "echo again")).stdout).toBe("again\n");
+  });
+
+  it("delays a destroy, which is kept and finished by the keeper", async () => {
+    const world = new World();
+    const process = await world.process();
+    const id = await process.create();
+    await process.keep();
+    world.engine.unreachable(true);
+    await expect(process.service.destroy(id, call)).rejects.toMatchObject({ code: "BACKEND_UNAVAILABLE" });
+    expect(recordOf(process.store, id)).toMatchObject({ state: "running", ending: { reason: "request" } });
+    await expect(process.exec(id, "true")).rejects.toMatchObject({ code: "SANDBOX_ENDED" });
+    await expect(process.service.update(id, { ttl_s: 60 }, call)).rejects.toMatchObject({ code: "SANDBOX_ENDED" });
+    world.engine.unreachable(false);
+    await over(process, id);
+    expect(told(process.store, id, "lifecycle.destroyed")).toMatchObject([
+      { reason: "request", actor: { kind: "agent", client: "tests/1" } },
+    ]);
+    await gone(world, id);
+  });
+
+  it("at the keeper's start only delays it", async () => {
+    const world = new World();
+    const first = await world.process();
+    const id = await first.create();
+    await first[Symbol.asyncDispose]();
+    world.engine.crash(id);
+    world.engine.unreachable(true);
+    const next = await world.process();
+    await next.keep();
+    expect(recordOf(next.store, id).state).toBe("running");
+    world.engine.unreachable(false);
+    await over(next, id);
+    expect(recordOf(next.store, id).ended).toMatchObject({ reason: "died" });
+  });
+
+  it("is not taken for the one a sandbox lives on", async () => {
+    const world = new World();
+    const [home, abroad] = [
+      await world.process(),
+      await world.process({ engine: new MemoryEngine({ id: "another" }) }),
+    ];
+    const id = await home.create({ name: "there" });
+    await abroad.keep();
+    const refused = {
+      code: "BACKEND_UNAVAILABLE",
+      retryable: false,
+      message: expect.stringContaining("another engine"),
+    };
+    await expect(abroad.exec(id, "true")).rejects.toMatchObject(refused);
+    await expect(abroad.service.destroy(id, call)).rejects.toMatchObject(refused);
+    await expect(abroad.service.update(id, { cpus: 2 }, call)).rejects.toMatchObject({ code: "SANDBOX_ENDED" });
+    expect((await abroad.service.get(id, {}, call)).state).toBe("running");
+    expect(story(home.store, id)).toEqual(["lifecycle.created", "lifecycle.ready"]);
+    expect(fakeOf(world.engine, id).status.state).toBe("running");
+  });
+});
+
+it("destroying is idempotent, by id and by name, from two processes at once", async () => {
+  const world = new World();
+  const [one, two] = [await world.process(), await world.process()];
+  const id = await one.create({ name: "twice" });
+  await one.exec(id, "true");
+  await Promise.all([one.service.destroy(id, call), two.service.destroy("twice", call), one.service.destroy(id, call)]);
+  expect(await two.service.destroy("twice", call)).toEqual({ sandbox_id: id, destroyed: false, already_ended: true });
+  expect(story(one.store, id).filter((type) => /died|destroyed/.test(type))).toHaveLength(2);
+  expect(told(one.store, id, "lifecycle.destroyed")).toMatchObject([{ reason: "request", totals: { execs: 1 } }]);
+  expect((await two.service.get("twice", {}, call)).ended?.reason).toBe("request");
+  const again = await one.create({ name: "twice" });
+  expect((await two.service.get("twice", {}, call)).sandbox_id).toBe(again);
+  await one.service.destroy(again, call);
+  const totals = { cpu_ms: expect.any(Number), peak_memory_bytes: expect.any(Number), execs: 0 };
+  expect(told(one.store, again, "lifecycle.destroyed")).toMatchObject([{ totals }]);
+});
