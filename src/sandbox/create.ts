@@ -173,12 +173,9 @@ export class Creator {
     const signal = deadline(20_000, stop);
     const guest = await connections.guest(sandboxId, signal);
     // Env before lease: a claimed sandbox is a complete one, which is what a successor relies on.
-    await guest.patchEnv(env, signal);
-    const [health] = await Promise.all([
-      guest.health(signal),
-      guest.setLease({ ttl_ms: record.ttl_s * 1000, idle_ms: record.idle_s * 1000 }, signal),
-    ]);
-    const programs = await this.#programsOf(record);
+    const [health] = await Promise.all([guest.health(signal), guest.patchEnv(env, signal)]);
+    await guest.setLease({ ttl_ms: record.ttl_s * 1000, idle_ms: record.idle_s * 1000 }, signal);
+    const programs = this.#knownPrograms(record);
     await store.write((tx) => {
       const current = tx.sandbox(sandboxId);
       if (!current) return;
@@ -187,12 +184,13 @@ export class Creator {
       if (current.state !== "creating") return;
       markReady(tx, { ...current, shell: health.shell, ...(programs && { programs }) }, durationMs);
     });
+    if (!programs) await this.#askPrograms(record, guest);
   }
 
   /** Programs of an image are looked up once: they cannot change, the root is read-only. */
-  async #programsOf(record: SandboxRecord): Promise<Record<string, string> | undefined> {
-    const { store, connections, tenant } = this.#core;
-    const key = record.image_id ?? record.image;
+  #knownPrograms(record: SandboxRecord): Record<string, string> | undefined {
+    const { store, tenant } = this.#core;
+    const key = imageKey(record);
     const known = this.#programs.get(key);
     if (known) return known;
     let seen = 0;
@@ -203,10 +201,21 @@ export class Creator {
         return other.programs;
       }
     }
-    const guest = connections.peek(record.sandbox_id);
-    const found = await within(guest?.programs().catch(() => undefined) ?? Promise.resolve(undefined), programsMs);
-    if (found) this.#programs.set(key, found);
-    return found;
+    return undefined;
+  }
+
+  /** The first sandbox of an image is ready before it is known what is in it; its creator waits for that a little. */
+  async #askPrograms(record: SandboxRecord, guest: Guest): Promise<void> {
+    const programs = await within(
+      guest.programs().catch(() => undefined),
+      programsMs,
+    );
+    if (!programs) return;
+    this.#programs.set(imageKey(record), programs);
+    await this.#core.store.write((tx) => {
+      const current = tx.sandbox(record.sandbox_id);
+      if (current) tx.putSandbox({ ...current, programs });
+    });
   }
 
   async #fail(sandboxId: string, stage: string, error: SandboxError): Promise<void> {
@@ -228,6 +237,8 @@ export class Creator {
     }
   }
 }
+
+const imageKey = (record: SandboxRecord): string => record.image_id ?? record.image;
 
 const destroyedMeanwhile = (sandboxId: string, cause: unknown): SandboxError =>
   new SandboxError("SANDBOX_ENDED", `Sandbox ${sandboxId} was destroyed while it was being created.`, { cause });

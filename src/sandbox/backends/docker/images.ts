@@ -96,8 +96,8 @@ export class Images {
     return {
       image: reference.full,
       image_id: image.Id,
-      env,
       ...(digest === undefined ? {} : { image_digest: digest }),
+      ...(Object.keys(env).length > 0 && { env }),
     };
   }
 
