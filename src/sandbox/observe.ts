@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import { SandboxError } from "../errors.ts";
 import { findSandbox, withGuest } from "./access.ts";
 import type { Call, EventsRequest } from "./api.ts";
@@ -10,6 +11,7 @@ import type { EventsResult, StatsView } from "./views.ts";
 const newestByDefault = 20;
 const mostEvents = 200;
 const maxEventBytes = 52 * 1024;
+const batchSize = 500;
 
 /** Stats of sandboxes, with the share of cpu since the sample before. */
 export class StatsReader {
@@ -40,7 +42,7 @@ export class StatsReader {
       const [spent, passed] = last
         ? [usageMs - last.usageMs, stats.uptime_ms - last.uptimeMs]
         : [usageMs, stats.uptime_ms];
-      usagePct = passed > 0 ? Math.round((spent / passed) * 1000) / 10 : null;
+      usagePct = passed > 0 && spent >= 0 ? Math.round((spent / passed) * 1000) / 10 : null;
       // Too short a time says nothing; the older sample stays the base.
       if (!last || passed >= 500) this.#last.set(guest, { usageMs, uptimeMs: stats.uptime_ms });
     }
@@ -79,14 +81,23 @@ export async function readEvents(core: Core, request: EventsRequest, call: Call)
     const appended = nextAppend(core, call.signal, deadline);
     try {
       const found: JournalEntry[] = [];
+      const newest = journal.newest();
       for (;;) {
-        const batch = journal.after(position, { limit: 500, ...(sandboxId && { sandboxId }) });
+        const batch = journal.after(position, { limit: batchSize, ...(sandboxId && { sandboxId }) });
         for (const entry of batch) {
           position = entry.cursor;
           if (wanted(entry)) found.push(entry);
           if (found.length === limit) break;
         }
-        if (batch.length < 500 || found.length >= limit) break;
+        if (found.length >= limit) break;
+        if (batch.length < batchSize) {
+          // What was skipped as another sandbox's is read as well.
+          position = Math.max(position, newest);
+          break;
+        }
+        // A whole journal may hold nothing that is wanted: others get their turn, and the caller may give up.
+        await setImmediate();
+        if (call.signal.aborted) throw new SandboxError("ABORTED", "The call was cancelled.");
       }
       if (found.length > 0 || performance.now() >= deadline) {
         return { ...page(found, render, position), ...(gap && { gap }) };
@@ -144,7 +155,7 @@ function nextAppend(
   const unsubscribe = core.store.journal.onAppend(() => wake());
   return {
     async wait() {
-      const timer = setTimeout(() => wake(), Math.max(0, deadline - performance.now()));
+      const timer = setTimeout(() => wake(), Math.max(0, deadline - performance.now())).unref();
       const onAbort = () => wake();
       signal.addEventListener("abort", onAbort, { once: true });
       try {

@@ -87,9 +87,16 @@ export class FakeExec {
     return this.#end === undefined;
   }
 
-  /** The words a fact shows. */
-  get words(): string {
-    return (this.request.command ?? (this.request.argv ?? []).join(" ")).slice(0, 256);
+  /** The words a fact shows: without values of the sandbox's env and of its own. */
+  words(env: ReadonlyMap<string, string>): string {
+    const secrets = [...env.values(), ...Object.values(this.request.env ?? {})].filter((value) => value.length >= 5);
+    return secrets
+      .sort((a, b) => b.length - a.length)
+      .reduce(
+        (text, secret) => text.replaceAll(secret, "***"),
+        this.request.command ?? (this.request.argv ?? []).join(" "),
+      )
+      .slice(0, 256);
   }
 
   /** Ends the tree: the main program and what it left running. */

@@ -1,0 +1,157 @@
+import { expect, it } from "vitest";
+import type { EventsRequest } from "../../../src/sandbox/api.ts";
+import type { JournalEntry } from "../../../src/sandbox/events.ts";
+import { call, entries, type TestProcess, World } from "../../support/core.ts";
+import { eventually } from "../../support/server.ts";
+
+const types = (events: Record<string, unknown>[]) => events.map(({ type }) => type);
+
+/** Everything after a cursor, page by page. */
+async function paged(process: TestProcess, request: EventsRequest) {
+  const pages: Record<string, unknown>[][] = [];
+  for (let after = request.after ?? "start"; ; ) {
+    const { events, next_cursor } = await process.service.events({ ...request, after }, call);
+    if (events.length === 0) return pages;
+    pages.push(events);
+    after = next_cursor;
+  }
+}
+
+/** Journal entries of one sandbox with so many bytes each. */
+async function fill(process: TestProcess, id: string, count: number, bytes: number) {
+  await process.store.write((tx) => {
+    for (let i = 0; i < count; i++) {
+      tx.emit(id, {
+        type: "exec.started",
+        data: { exec_id: `ex_${i}`, command: `${i} `.padEnd(bytes, "x"), cwd: "/workspace", tty: false },
+        actor: { kind: "agent" },
+      });
+    }
+  });
+}
+
+it("pages give each event once, whatever ends a page: limit or size", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  await fill(process, id, 90, 10);
+  await fill(process, id, 20, 9_000);
+  const all = entries(process.store, id).map(({ cursor }) => String(cursor));
+  for (const [limit, format] of [[7], [200], [200, "cloudevents"]] as const) {
+    const pages = await paged(process, { sandbox_id: id, limit, ...(format && { format }) });
+    expect(pages.flat().map(({ cursor }) => String(cursor))).toEqual(all);
+    for (const page of pages) {
+      expect(page.length).toBeLessThanOrEqual(limit);
+      expect(Buffer.byteLength(JSON.stringify(page))).toBeLessThan(60 * 1024);
+    }
+  }
+});
+
+it("one event too large for a page still comes, and so does what follows", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  await fill(process, id, 1, 100_000);
+  await fill(process, id, 2, 10);
+  const pages = await paged(process, { sandbox_id: id });
+  expect(pages.map((page) => page.length)).toEqual([2, 1, 2]);
+});
+
+it("filters by sandbox, exec, type and domain", async () => {
+  const process = await new World().process();
+  const [one, two] = [await process.create(), await process.create({ name: "two" })];
+  const { exec_id } = await process.exec(one, "true");
+  await process.exec(one, "true");
+  await process.exec(two, "true");
+  const ask = async (request: EventsRequest) =>
+    types((await process.service.events({ after: "start", limit: 200, ...request }, call)).events);
+  expect(await ask({ sandbox_id: "two" })).toEqual([
+    ...["lifecycle.created", "lifecycle.ready", "exec.started", "exec.completed"],
+  ]);
+  expect(await ask({ exec_id })).toEqual(["exec.started", "exec.completed"]);
+  expect(await ask({ types: ["exec.started"] })).toHaveLength(3);
+  expect(await ask({ types: ["exec", "lifecycle.ready"] })).toHaveLength(8);
+  expect(types((await process.service.events({ types: ["lifecycle"], limit: 2 }, call)).events)).toEqual([
+    ...["lifecycle.created", "lifecycle.ready"],
+  ]);
+  await expect(ask({ types: ["exec.begun"] })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  await expect(ask({ after: "yesterday" })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  await expect(ask({ sandbox_id: "nobody" })).rejects.toMatchObject({ code: "SANDBOX_NOT_FOUND" });
+});
+
+it("a filter that skips thousands finds what is behind them, both ways", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  await fill(process, id, 3_000, 1);
+  await process.service.update(id, { labels: { a: "b" } }, call);
+  await fill(process, id, 3_000, 1);
+  for (const after of ["start", undefined]) {
+    const found = await process.service.events({ types: ["lifecycle.updated"], ...(after && { after }) }, call);
+    expect(types(found.events)).toEqual(["lifecycle.updated"]);
+  }
+});
+
+it("cursors: now waits for what comes, one beyond the newest is the newest, a silent wait moves on", async () => {
+  const process = await new World().process();
+  const [one, two] = [await process.create(), await process.create()];
+  const newest = String(process.store.journal.newest());
+  const ask = (request: EventsRequest) => process.service.events(request, call);
+  expect(await ask({ after: "now" })).toEqual({ events: [], next_cursor: newest });
+  expect(await ask({ after: "999999" })).toEqual({ events: [], next_cursor: newest });
+  expect((await ask({})).next_cursor).toBe(newest);
+  await process.exec(two, "true");
+  const { events, next_cursor } = await ask({ after: newest, sandbox_id: one });
+  expect([events, Number(next_cursor)]).toEqual([[], process.store.journal.newest()]);
+});
+
+it("a wait ends with what another process commits, and with its own cancel", async () => {
+  const world = new World();
+  const [one, two] = [await world.process(), await world.process()];
+  const id = await two.create();
+  const waiting = one.service.events({ sandbox_id: id, after: "now", types: ["exec.completed"], wait_s: 30 }, call);
+  await two.exec(id, "true");
+  expect(types((await waiting).events)).toEqual(["exec.completed"]);
+  const stop = new AbortController();
+  const cancelled = one.service.events({ after: "now", wait_s: 30 }, { ...call, signal: stop.signal });
+  stop.abort();
+  await expect(cancelled).rejects.toMatchObject({ code: "ABORTED" });
+});
+
+it("what is no longer kept is said", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  const { journal } = process.store;
+  Object.assign(journal, { oldest: () => 2 });
+  expect(await process.service.events({ sandbox_id: id, after: "0" }, call)).toMatchObject({
+    gap: expect.stringContaining("no longer kept"),
+  });
+  expect(await process.service.events({ sandbox_id: id, after: "1" }, call)).not.toHaveProperty("gap");
+});
+
+it("listeners hear each entry once and in order, of their tenant, also thousands at once", async () => {
+  const world = new World();
+  const [one, two] = [await world.process(), await world.process()];
+  const heard: JournalEntry[] = [];
+  const stop = one.service.onEvents((batch) => heard.push(...batch));
+  const id = await two.create();
+  await Promise.all([fill(two, id, 2_300, 1), fill(one, id, 1_700, 1), two.exec(id, "true")]);
+  await eventually("all were heard", () => heard.length >= 4_004);
+  expect(heard.map(({ cursor }) => cursor)).toEqual(entries(two.store, id).map(({ cursor }) => cursor));
+  stop();
+  await two.exec(id, "true");
+  expect(heard).toHaveLength(4_004);
+});
+
+it("tenants neither see nor hear each other", async () => {
+  const world = new World();
+  const [one, two] = [await world.process({ tenant: "one" }), await world.process({ tenant: "two" })];
+  const heard: JournalEntry[] = [];
+  two.service.onEvents((batch) => heard.push(...batch));
+  const theirs = await one.create({ name: "mine" });
+  const own = await two.create({ name: "mine" });
+  await eventually("its own were heard", () => heard.length === 2);
+  expect(new Set(heard.map(({ sandbox_id }) => sandbox_id))).toEqual(new Set([own]));
+  const seen = (await two.service.events({ after: "start" }, call)).events;
+  expect(new Set(seen.map(({ sandbox_id }) => sandbox_id))).toEqual(new Set([own]));
+  await expect(two.service.get(theirs, {}, call)).rejects.toMatchObject({ code: "SANDBOX_NOT_FOUND" });
+  await expect(two.service.destroy(theirs, call)).rejects.toMatchObject({ code: "SANDBOX_NOT_FOUND" });
+  expect((await two.service.list({ include_ended: true }, call)).sandboxes).toHaveLength(1);
+});

@@ -1,0 +1,127 @@
+import { expect, it, vi } from "vitest";
+import type { ExecView, Guest } from "../../../src/sandbox/guest/types.ts";
+import { call, entries, fakeOf, recordOf, type TestProcess, told, World } from "../../support/core.ts";
+import { eventually } from "../../support/server.ts";
+
+/** What this process asks the guest when it starts execs. */
+async function starts(process: TestProcess, id: string) {
+  const asked: { execId: string; view: ExecView }[] = [];
+  const open = process.core.connections.guest.bind(process.core.connections);
+  const watched = new WeakSet<Guest>();
+  vi.spyOn(process.core.connections, "guest").mockImplementation(async (...args) => {
+    const guest = await open(...args);
+    if (watched.has(guest)) return guest;
+    watched.add(guest);
+    const startExec = guest.startExec.bind(guest);
+    vi.spyOn(guest, "startExec").mockImplementation((execId, start, view, signal) => {
+      asked.push({ execId, view });
+      return startExec(execId, start, view, signal);
+    });
+    return guest;
+  });
+  await process.core.connections.drop(id);
+  return asked;
+}
+
+it("a connection that breaks while a call waits: the exec ran once and the call gets its end, within its own wait", async () => {
+  const world = new World();
+  const process = await world.process();
+  const id = await process.create();
+  const asked = await starts(process, id);
+  const running = process.service.execRun(id, { command: "sleep 0.3; echo done", wait_s: 20 }, call);
+  await eventually("it runs", () => fakeOf(world.engine, id).guest.runningExecs === 1);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  world.engine.dropConnections(id);
+  expect(await running).toMatchObject({ status: "exited", stdout: "done\n" });
+  expect(told(process.store, id, "exec.started")).toHaveLength(1);
+  expect(told(process.store, id, "exec.completed")).toHaveLength(1);
+  expect(new Set(asked.map(({ execId }) => execId)).size).toBe(1);
+  // Clients give up after 60 s: a second attempt has only what is left of the wait.
+  expect(asked[1]?.view.wait_ms).toBeLessThanOrEqual(19_900);
+});
+
+it("a connection that breaks while files are written: not repeated, and said to be unknown", async () => {
+  const world = new World();
+  const process = await world.process();
+  const id = await process.create();
+  const { guest } = fakeOf(world.engine, id);
+  let writes = 0;
+  const write = guest.files.write.bind(guest.files);
+  guest.files.write = (files) => {
+    writes += 1;
+    const written = write(files);
+    world.engine.dropConnections(id);
+    return written;
+  };
+  const refused = process.service.fileWrite(id, [{ path: "a", content: "1" }], call);
+  await expect(refused).rejects.toMatchObject({
+    code: "GUEST_UNAVAILABLE",
+    message: expect.stringContaining("not known"),
+    next: expect.stringContaining("file_read"),
+  });
+  expect(writes).toBe(1);
+  expect((await process.service.fileRead(id, { path: "a" }, call)).content).toBe("1");
+});
+
+it("cancelling kills what was started, also when the kill overtakes the start", async () => {
+  const world = new World();
+  const process = await world.process();
+  const id = await process.create();
+  const { guest } = fakeOf(world.engine, id);
+  const stop = new AbortController();
+  const running = process.service.execRun(id, { command: "sleep 600" }, { ...call, signal: stop.signal });
+  await eventually("it runs", () => guest.runningExecs === 1);
+  const find = guest.exec.bind(guest);
+  vi.spyOn(guest, "exec").mockImplementationOnce((execId) => find(`not-yet-${execId}`));
+  stop.abort();
+  await expect(running).rejects.toMatchObject({ code: "ABORTED" });
+  await eventually("it was killed", () => guest.runningExecs === 0);
+  await process.exec(id, "true");
+  expect(told(process.store, id, "exec.completed")).toMatchObject([{ status: "killed", ended_by: "cancel" }, {}]);
+});
+
+it("a list has all that run, however many came after", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  const server = await process.service.execRun(id, { command: "sleep 600", wait_s: 0 }, call);
+  for (let i = 0; i < 210; i++) await process.exec(id, "true");
+  const { execs } = await process.service.execList(id, call);
+  expect(execs).toHaveLength(201);
+  expect(execs.find(({ exec_id }) => exec_id === server.exec_id)).toMatchObject({ status: "running" });
+  expect(execs[0]).toMatchObject({ status: "exited", exit_code: 0 });
+});
+
+it("the view falls back on the store where the guest says nothing", async () => {
+  const world = new World();
+  const process = await world.process();
+  const id = await process.create({ ttl_s: 500 });
+  await process.service.execRun(id, { command: "sleep 600", wait_s: 0 }, call);
+  world.engine.unreachable(true);
+  world.engine.dropConnections(id);
+  await eventually("the session is lost", () => process.core.connections.peek(id) === undefined);
+  const view = await process.service.get(id, {}, call);
+  expect(view).toMatchObject({ state: "running", running_execs: 1, idle_in_s: null, last_command: "sleep 600" });
+  expect(view.expires_in_s).toBeGreaterThan(400);
+});
+
+it("secrets of env and arguments stand in no event and no record", async () => {
+  const process = await new World().process();
+  const secret = "hunter2hunter2";
+  const token = `ghp_${"a1".repeat(20)}`;
+  const id = await process.create({ env: { DB_PASSWORD: secret } });
+  await process.service.execRun(id, { argv: ["echo", token, `--token=${secret}x`] }, call);
+  await process.service.execRun(id, { command: `echo ${secret} https://me:${secret}@host/` }, call);
+  await process.service.execRun(id, { command: "echo inner-secret", env: { INNER: "inner-secret" } }, call);
+  await process.service.update(id, { env: { OTHER: "otherwise-secret", DB_PASSWORD: null } }, call);
+  await expect(process.create({ env: { A: secret }, memory_mb: 1_000_000 })).rejects.toMatchObject({
+    code: "POLICY_DENIED",
+  });
+  await process.service.destroy(id, call);
+  const kept = JSON.stringify([
+    process.store.journal.after(0, { limit: 1_000 }),
+    recordOf(process.store, id),
+    process.store.execs(id, 100),
+  ]);
+  for (const word of [secret, token, "inner-secret", "otherwise-secret"]) expect(kept).not.toContain(word);
+  expect(entries(process.store, id).length).toBeGreaterThan(8);
+});
