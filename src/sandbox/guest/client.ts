@@ -24,6 +24,8 @@ export interface GuestOptions {
 const defaultViewBytes = 16 * 1024;
 /** What cuts on line and character borders may add. */
 const slackBytes = 1024;
+/** Longer than any exec lives, and as long as a timer can wait. */
+const longestMs = 2_000_000_000;
 /** `grace_ms` of the guest when none is asked for. */
 const defaultGraceMs = 2000;
 
@@ -118,12 +120,26 @@ class GuestClient implements Guest {
     return exec;
   }
 
-  async writeStdin(execId: string, bytes: Buffer, eof: boolean, signal?: AbortSignal) {
+  writeStdin(execId: string, bytes: Buffer, eof: boolean, signal?: AbortSignal, waitMs?: number) {
+    return this.#input(execId, bytes, { eof: eof ? 1 : 0, wait_ms: waitMs }, waitMs ?? 0, signal);
+  }
+
+  feedStdin(execId: string, bytes: Buffer, eof: boolean, signal?: AbortSignal) {
+    return this.#input(execId, bytes, { eof: eof ? 1 : 0 }, longestMs, signal);
+  }
+
+  async #input(
+    execId: string,
+    bytes: Buffer,
+    options: Record<string, number | undefined>,
+    waitMs: number,
+    signal: AbortSignal | undefined,
+  ) {
     const what = `input of exec ${quoted(execId)}`;
-    const path = `${execPath(execId)}/stdin?eof=${eof ? 1 : 0}`;
+    const path = `${execPath(execId)}/stdin${query(options)}`;
     const contentType = "application/octet-stream";
     const { accepted_bytes } = await this.#session.askJson(
-      { what, method: "POST", path, body: [bytes], contentType, maxBytes: cap.small, signal },
+      { what, method: "POST", path, body: [bytes], contentType, maxBytes: cap.small, waitMs, signal },
       schemas.acceptedBytes,
     );
     if (accepted_bytes > bytes.length) throw nonsense(what, "it accepted more than was sent");

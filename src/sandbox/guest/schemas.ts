@@ -149,7 +149,14 @@ export const fact = z.union([knownFact, unknownFact]);
 export const facts = z.object({ facts: z.array(fact).max(256), oldest: count, next: count });
 
 const segment = z.object({ stream: z.enum(["stdout", "stderr"]), from: count, len: count });
-export const viewHeader = z.object({ exec, segments: z.array(segment).max(4), facts: facts.nullish() });
+const matched = z.object({ stream: segment.shape.stream, offset: count, line: z.string().max(4096) });
+export const viewHeader = z.object({
+  exec,
+  segments: z.array(segment).max(400),
+  matched: matched.nullish(),
+  match_total: count.nullish(),
+  facts: facts.nullish(),
+});
 
 export const stat = z.object({
   path,

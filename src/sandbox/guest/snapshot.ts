@@ -23,6 +23,8 @@ export function parseSnapshot(
   });
   if (at !== bytes.length) throw nonsense(what, "the lengths it tells are not those of the output");
   const snapshot: ExecSnapshot = { exec: header.exec, segments };
+  if (header.matched) snapshot.matched = header.matched;
+  if (typeof header.match_total === "number") snapshot.match_total = header.match_total;
   if (header.facts) {
     checkFacts(what, view.facts_after ?? 0, header.facts);
     snapshot.facts = header.facts;

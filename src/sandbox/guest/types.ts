@@ -27,6 +27,12 @@ export interface ExecStart {
 export interface ExecView {
   wait_ms?: number;
   until?: "exit" | "output";
+  /** RE2; a line that matches ends the wait. */
+  until_match?: string;
+  /** Only the last so many lines of each stream. */
+  tail_lines?: number;
+  /** RE2; only the lines that match, each with its neighbours. */
+  match?: string;
   stdout_offset?: number;
   stderr_offset?: number;
   max_bytes?: number;
@@ -36,6 +42,10 @@ export interface ExecView {
 export interface ExecSnapshot {
   exec: GuestExec;
   segments: { stream: "stdout" | "stderr"; from: number; bytes: Buffer }[];
+  /** The line that ended the wait for `until_match`. */
+  matched?: { stream: "stdout" | "stderr"; offset: number; line: string };
+  /** How many lines `match` finds in the output that is kept. */
+  match_total?: number;
   facts?: GuestFacts;
 }
 
@@ -104,7 +114,13 @@ export interface Guest extends AsyncDisposable {
     kill: { signal?: string; grace_ms?: number; by?: "kill" | "cancel" },
     signal?: AbortSignal,
   ): Promise<GuestExec>;
-  writeStdin(execId: string, bytes: Buffer, eof: boolean, signal?: AbortSignal): Promise<number>;
+  /**
+   * Writes what the process takes within `waitMs` and tells how much that was; `eof` only counts once all of it is taken. A process
+   * that takes its time needs `waitMs`: without it the answer must come as fast as any other.
+   */
+  writeStdin(execId: string, bytes: Buffer, eof: boolean, signal?: AbortSignal, waitMs?: number): Promise<number>;
+  /** Writes all of it, for as long as the process takes to read it. */
+  feedStdin(execId: string, bytes: Buffer, eof: boolean, signal?: AbortSignal): Promise<number>;
   resize(execId: string, size: { rows: number; cols: number }, signal?: AbortSignal): Promise<void>;
   listExecs(signal?: AbortSignal): Promise<GuestExec[]>;
   facts(after: number, waitMs: number, signal?: AbortSignal): Promise<GuestFacts>;
