@@ -27,6 +27,7 @@ const rooms: [room: RegExp, mayImport: RegExp][] = [
   [/^sandbox\/backends\/docker\//, /^(errors\.ts|logger\.ts|sandbox\/(backend|ids)\.ts$|sandbox\/backends\/docker\/)/],
   [/^sandbox\/backends\/memory\//, /^(errors\.ts|logger\.ts|sandbox\/(backend|ids)\.ts$|sandbox\/backends\/memory\/)/],
   [/^sandbox\/guest\//, /^(errors\.ts|logger\.ts|sandbox\/guest\/|sandbox\/wait\.ts$)/],
+  [/^sandbox\/(edit|host)\//, /^(errors\.ts|sandbox\/(edit|host)\/)/],
   [/^sandbox\/store\//, /^(errors\.ts|logger\.ts|sandbox\/(events|backend|ids)\.ts$|sandbox\/store\/)/],
   [/^sandbox\/[^/]+\.ts$/, /^(errors\.ts|logger\.ts|sandbox\/(?!backends\/))/],
 ];
