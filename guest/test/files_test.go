@@ -281,16 +281,23 @@ func TestListPagesInPathOrder(t *testing.T) {
 	g.refused("INVALID_ARGUMENT", "GET", "/v1/files/list?glob=%5B", nil)
 }
 
-func TestFullWorkspaceIsNamed(t *testing.T) {
+// tmpfs mounts a file system of its own.
+func tmpfs(t *testing.T, options string) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "guest-disk-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Remove(dir) })
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
 		t.Fatalf("this test mounts a tmpfs: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	return dir
+}
+
+func TestFullWorkspaceIsNamed(t *testing.T) {
+	dir := tmpfs(t, "size=1m")
 	g := serve(t, "--workdir", dir)
 	status, out := g.write(file{"big", strings.Repeat("x", 2<<20), nil})
 	if status != 507 || out["code"] != "LIMIT_EXCEEDED" || out["kind"] != "workspace" {

@@ -135,6 +135,8 @@ func (s *Server) routes() http.Handler {
 		"POST /v1/files/write":            s.fileWrite,
 		"GET /v1/files/list":              s.fileList,
 		"GET /v1/files/stat":              s.fileStat,
+		"POST /v1/files/search":           s.fileSearch,
+		"POST /v1/files/manage":           s.fileManage,
 	} {
 		mux.HandleFunc(pattern, answer(h))
 	}

@@ -110,6 +110,8 @@ func File(path string, err error) *Error {
 		return New(InvalidArgument, "%s: the path is too long", Clip(path, 80))
 	case syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM:
 		return New(LimitExceeded, "%s: %v", path, no).With("kind", "size")
+	case syscall.EBUSY:
+		return New(FileInvalid, "%s: is in use by the system, as a mount point is", path).With("kind", "busy")
 	case syscall.ENXIO, syscall.ENODEV, syscall.ETXTBSY:
 		return New(FileInvalid, "%s: %v", path, no).With("kind", "special")
 	}

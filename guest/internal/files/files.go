@@ -10,12 +10,16 @@ import (
 
 // Files offers file work to the API.
 type Files struct {
-	pool    *Pool
-	workdir string
+	pool      *Pool
+	workdir   string
+	heavy     gate
+	transfers gate
 }
 
 // New makes the file work of a sandbox with this workdir.
-func New(pool *Pool, workdir string) *Files { return &Files{pool: pool, workdir: workdir} }
+func New(pool *Pool, workdir string) *Files {
+	return &Files{pool: pool, workdir: workdir, heavy: make(gate, 8), transfers: make(gate, 64)}
+}
 
 // do runs one job on the pool and names the path in its error.
 func (f *Files) do(ctx context.Context, path string, job func() error) error {

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"chorus-sandbox/guest/internal/fault"
 	"chorus-sandbox/guest/internal/sys"
@@ -153,12 +152,12 @@ func (w *walk) visit(fd int, prefix, name string, depth int) error {
 		return nil
 	}
 	var st syscall.Stat_t
-	if fstatat(fd, name, &st) != nil {
+	if sys.Fstatat(fd, name, &st) != nil {
 		return nil
 	}
 	s := describe(path, &st)
 	if s.Type == "symlink" {
-		s.Target = readlinkat(fd, name)
+		s.Target, _ = sys.Readlinkat(fd, name)
 	}
 	w.bytes += len(path) + len(s.Target)
 	w.entries = append(w.entries, s)
@@ -208,7 +207,7 @@ func (w *walk) batch(fd int, prefix, from string, depth int) (names []string, mo
 			isDir := kind == syscall.DT_DIR
 			if kind == syscall.DT_UNKNOWN {
 				var st syscall.Stat_t
-				isDir = fstatat(fd, name, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFDIR
+				isDir = sys.Fstatat(fd, name, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFDIR
 			}
 			if isDir || w.glob.Match(prefix+name) {
 				add(name)
@@ -250,18 +249,4 @@ func (h *maxHeap) Pop() any {
 	last := old[len(old)-1]
 	*h = old[:len(old)-1]
 	return last
-}
-
-func readlinkat(fd int, name string) string {
-	p, err := syscall.BytePtrFromString(name)
-	if err != nil {
-		return ""
-	}
-	buf := make([]byte, maxPath)
-	n, _, errno := syscall.Syscall6(syscall.SYS_READLINKAT, uintptr(fd), uintptr(unsafe.Pointer(p)),
-		uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0, 0)
-	if errno != 0 {
-		return ""
-	}
-	return string(buf[:n])
 }

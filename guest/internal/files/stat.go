@@ -90,9 +90,7 @@ func parseMode(text string) (uint32, error) {
 // guestOnly refuses what shows or changes the guest itself through /proc: its threads may follow /proc/self where a
 // command would see only its own.
 func (f *Files) guestOnly(fd int) error {
-	const procMagic = 0x9fa0
-	var fs syscall.Statfs_t
-	if syscall.Fstatfs(fd, &fs) != nil || int64(fs.Type) != procMagic {
+	if !onProc(fd) {
 		return nil
 	}
 	buf := make([]byte, maxPath)
@@ -105,4 +103,10 @@ func (f *Files) guestOnly(fd int) error {
 		return syscall.EACCES
 	}
 	return nil
+}
+
+func onProc(fd int) bool {
+	const procMagic = 0x9fa0
+	var fs syscall.Statfs_t
+	return syscall.Fstatfs(fd, &fs) == nil && int64(fs.Type) == procMagic
 }

@@ -2,8 +2,6 @@ package files
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"io"
 	"path/filepath"
 	"syscall"
@@ -173,12 +171,10 @@ func (s *staged) stage() error {
 	if name == "" || name == "." || name == ".." {
 		return syscall.EISDIR
 	}
-	if err := makeDirs(dir); err != nil {
+	if _, err := makeDirs(dir); err != nil {
 		return err
 	}
-	var random [8]byte
-	_, _ = rand.Read(random[:])
-	s.temp = dir + "/.chorus-" + hex.EncodeToString(random[:])
+	s.temp = dir + "/" + tempName()
 	const flags = syscall.O_WRONLY | syscall.O_CREAT | syscall.O_EXCL | syscall.O_NOFOLLOW | syscall.O_CLOEXEC
 	fd, err := syscall.Open(s.temp, flags, 0o600)
 	if err != nil {
@@ -189,29 +185,32 @@ func (s *staged) stage() error {
 	return nil
 }
 
-func makeDirs(dir string) error {
+// makeDirs makes a directory and those it is in, and tells how many that were.
+func makeDirs(dir string) (made int, err error) {
 	if dir == "" {
-		return nil
+		return 0, nil
 	}
 	var st syscall.Stat_t
-	err := syscall.Stat(dir, &st)
+	err = syscall.Stat(dir, &st)
 	if err == nil {
 		if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
-			return syscall.ENOTDIR
+			return 0, syscall.ENOTDIR
 		}
-		return nil
+		return 0, nil
 	}
 	if err != syscall.ENOENT {
-		return err
+		return 0, err
 	}
 	parent, _ := split(dir)
-	if err := makeDirs(parent); err != nil {
-		return err
+	if made, err = makeDirs(parent); err != nil {
+		return made, err
 	}
-	if err := syscall.Mkdir(dir, 0o755); err != nil && err != syscall.EEXIST {
-		return err
+	if err := syscall.Mkdir(dir, 0o755); err == nil {
+		made++
+	} else if err != syscall.EEXIST {
+		return made, err
 	}
-	return nil
+	return made, nil
 }
 
 // fill writes the content. The descriptor is open, so this needs no rights, and a slow sender holds up no thread of the pool.
