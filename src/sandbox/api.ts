@@ -75,6 +75,9 @@ export interface ExecRequest {
   tty_rows?: number | undefined;
   tty_cols?: number | undefined;
   merge_stderr?: boolean | undefined;
+  until?: "exit" | "output" | undefined;
+  /** RE2: a line of output that matches ends the wait. */
+  until_match?: string | undefined;
   wait_s?: number | undefined;
   timeout_s?: number | undefined;
   max_output_bytes?: number | undefined;
@@ -83,9 +86,23 @@ export interface ExecRequest {
 export interface ExecOutputRequest {
   stdout_offset?: number | undefined;
   stderr_offset?: number | undefined;
+  /** Only the last so many lines of each stream. */
+  tail_lines?: number | undefined;
+  /** RE2: only lines that match, each with its neighbours. */
+  match?: string | undefined;
   until?: "exit" | "output" | undefined;
+  /** RE2: a line of output that matches ends the wait. */
+  until_match?: string | undefined;
   wait_s?: number | undefined;
   max_output_bytes?: number | undefined;
+}
+
+export interface ExecInputRequest {
+  data?: string | undefined;
+  data_base64?: string | undefined;
+  eof?: boolean | undefined;
+  tty_rows?: number | undefined;
+  tty_cols?: number | undefined;
 }
 
 export interface FileReadRequestView {
@@ -135,13 +152,19 @@ export interface Sandboxes {
 
   execRun(sandbox: string, request: ExecRequest, call: Call): Promise<ExecResult>;
   execOutput(sandbox: string, execId: string, request: ExecOutputRequest, call: Call): Promise<ExecResult>;
+  execInput(
+    sandbox: string,
+    execId: string,
+    request: ExecInputRequest,
+    call: Call,
+  ): Promise<{ accepted_bytes: number }>;
   execKill(
     sandbox: string,
     execId: string,
     request: { signal?: string | undefined; grace_s?: number | undefined },
     call: Call,
   ): Promise<ExecResult>;
-  execList(sandbox: string, call: Call): Promise<{ execs: ExecRow[] }>;
+  execList(sandbox: string, call: Call): Promise<{ execs: ExecRow[]; omitted?: number | undefined }>;
 
   fileRead(sandbox: string, request: FileReadRequestView, call: Call): Promise<FileReadResult>;
   fileWrite(sandbox: string, files: FileWriteRequest[], call: Call): Promise<FileWriteResult>;

@@ -1,27 +1,25 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { SandboxError } from "../errors.ts";
 import { findSandbox, withGuest } from "./access.ts";
-import type { Call, ExecOutputRequest, ExecRequest } from "./api.ts";
+import type { Call, ExecInputRequest, ExecOutputRequest, ExecRequest } from "./api.ts";
 import { leaseLeftMs } from "./boot-clock.ts";
 import type { Core } from "./core.ts";
-import { workdir } from "./core.ts";
-import type { ExecMeta } from "./facts.ts";
-import type { ExecSnapshot, ExecStart, ExecView, Guest } from "./guest/types.ts";
+import { writeInput } from "./exec-input.ts";
+import { listExecs } from "./exec-list.ts";
+import { pastExec, unknownExec } from "./exec-records.ts";
+import { execStart, feedStdin, halfFed, type Started } from "./exec-start.ts";
+import { followed } from "./follow.ts";
+import type { ExecSnapshot, ExecView, Guest } from "./guest/types.ts";
 import { newExecId } from "./ids.ts";
 import { ingest } from "./ingest.ts";
-import { requireLive, requireRunning } from "./lifecycle.ts";
+import { isTerminal, requireBorn, requireLive, requireRunning } from "./lifecycle.ts";
 import { execResult } from "./output.ts";
-import type { ExecRecord, SandboxRecord } from "./store/types.ts";
+import type { SandboxRecord } from "./store/types.ts";
 import type { ExecResult, ExecRow } from "./views.ts";
 import { abortable } from "./wait.ts";
 
 const defaultWaitS = 30;
 const defaultOutputBytes = 16 * 1024;
-/** Room for output in an answer once escaped as JSON; the rest of the 64 KiB is for the fields around it. */
-const maxEscapedBytes = 56 * 1024;
-
-/** Ended execs in a list; all that run are in it. */
-const listedExecs = 200;
 /** A start that was cancelled may get through after the first try to kill it. */
 const cancelAgainMs = 500;
 
@@ -34,60 +32,101 @@ export class Execs {
   }
 
   async run(sandbox: string, request: ExecRequest, call: Call): Promise<ExecResult> {
-    if ((request.command === undefined) === (request.argv === undefined)) {
-      throw new SandboxError("INVALID_ARGUMENT", "Give exactly one of `command` (a shell line) and `argv` (a list).");
-    }
     const record = findSandbox(this.#core, sandbox);
+    const started = execStart(request, call);
     requireRunning(record);
     const execId = newExecId();
-    const start = execStart(request, call);
     const left = countdown((request.wait_s ?? defaultWaitS) * 1000);
-    const view: ExecView = {
-      until: "exit",
-      max_bytes: request.max_output_bytes ?? defaultOutputBytes,
-      facts_after: record.fact_cursor,
-    };
+    const view = execView(request, record);
     try {
       return await withGuest(
         this.#core,
         record.sandbox_id,
         call.signal,
         async (guest) => {
-          const waiting = { ...view, wait_ms: left() };
-          const snapshot = await abortable(guest.startExec(execId, start, waiting, call.signal), call.signal);
-          return this.#answer(record, guest, snapshot, view, start.timeout_ms);
+          const work = this.#start(guest, execId, started, { ...view, wait_ms: left() }, call.signal);
+          const report = left() > 0 ? call.progress : undefined;
+          const snapshot = await followed(work, guest, execId, { stdout: 0, stderr: 0 }, report);
+          return this.#answer(record, guest, snapshot, view, started.start.timeout_ms);
         },
-        // The id makes it start once, however often it is asked.
-        { repeatable: true },
+        // The id makes it start once, however often it is asked; stdin that is fed would come twice.
+        { repeatable: started.feed === undefined },
       );
     } catch (error) {
       if (call.signal.aborted) void this.#cancel(record.sandbox_id, execId);
-      throw error;
+      throw started.feed && isCode(error, "GUEST_UNAVAILABLE") ? halfFed(record.sandbox_id, execId, error) : error;
     }
+  }
+
+  async #start(
+    guest: Guest,
+    execId: string,
+    { start, feed }: Started,
+    view: ExecView,
+    signal: AbortSignal,
+  ): Promise<ExecSnapshot> {
+    if (!feed) return abortable(guest.startExec(execId, start, view, signal), signal);
+    await abortable(guest.startExec(execId, start, { max_bytes: 0 }, signal), signal);
+    void feedStdin(guest, execId, feed, (err) => {
+      this.#core.logger.warn({ err, exec_id: execId }, "stdin of a command was not sent to its end");
+    });
+    return abortable(guest.viewExec(execId, view, signal), signal);
   }
 
   async output(sandbox: string, execId: string, request: ExecOutputRequest, call: Call): Promise<ExecResult> {
     const record = findSandbox(this.#core, sandbox);
-    requireLive(record);
+    const offsets = { stdout: request.stdout_offset ?? 0, stderr: request.stderr_offset ?? 0 };
+    if (isTerminal(record.state)) return this.#past(record, execId, offsets);
+    requireBorn(record);
     const left = countdown((request.wait_s ?? 0) * 1000);
-    const view: ExecView = {
-      until: request.until ?? "exit",
-      max_bytes: request.max_output_bytes ?? defaultOutputBytes,
-      stdout_offset: request.stdout_offset ?? 0,
-      stderr_offset: request.stderr_offset ?? 0,
-      facts_after: record.fact_cursor,
-    };
-    return withGuest(
-      this.#core,
-      record.sandbox_id,
-      call.signal,
-      async (guest) => {
-        const waiting = { ...view, wait_ms: left() };
-        const snapshot = await abortable(guest.viewExec(execId, waiting, call.signal), call.signal);
-        return this.#answer(record, guest, snapshot, view);
-      },
-      { repeatable: true },
-    );
+    const view = execView(request, record);
+    try {
+      return await withGuest(
+        this.#core,
+        record.sandbox_id,
+        call.signal,
+        async (guest) => {
+          const waitMs = left();
+          const work = abortable(guest.viewExec(execId, { ...view, wait_ms: waitMs }, call.signal), call.signal);
+          const report = waitMs > 0 ? call.progress : undefined;
+          return this.#answer(record, guest, await followed(work, guest, execId, offsets, report), view);
+        },
+        { repeatable: true },
+      );
+    } catch (error) {
+      const now = findSandbox(this.#core, record.sandbox_id);
+      if (isCode(error, "SANDBOX_ENDED") && isTerminal(now.state)) return this.#past(now, execId, offsets);
+      throw this.#orUnknown(error, record, execId);
+    }
+  }
+
+  /** Of a sandbox that has ended: what the store tells of the exec. */
+  #past(record: SandboxRecord, execId: string, offsets: { stdout: number; stderr: number }): ExecResult {
+    const { store } = this.#core;
+    const exec = store.exec(record.sandbox_id, execId);
+    if (exec) return pastExec(exec, record, offsets, String(store.journal.newest()));
+    throw unknownExec(this.#core, record.sandbox_id, execId);
+  }
+
+  async input(
+    sandbox: string,
+    execId: string,
+    request: ExecInputRequest,
+    call: Call,
+  ): Promise<{ accepted_bytes: number }> {
+    const record = findSandbox(this.#core, sandbox);
+    requireRunning(record);
+    try {
+      return await withGuest(
+        this.#core,
+        record.sandbox_id,
+        call.signal,
+        (guest) => abortable(writeInput(guest, execId, request, call.signal), call.signal),
+        { repeatable: false },
+      );
+    } catch (error) {
+      throw this.#orUnknown(error, record, execId);
+    }
   }
 
   async kill(
@@ -98,54 +137,30 @@ export class Execs {
   ): Promise<ExecResult> {
     const record = findSandbox(this.#core, sandbox);
     requireLive(record);
+    requireBorn(record);
     const kill = { signal: request.signal ?? "TERM", grace_ms: (request.grace_s ?? 2) * 1000, by: "kill" as const };
     const view: ExecView = { max_bytes: defaultOutputBytes, facts_after: record.fact_cursor };
-    return withGuest(
-      this.#core,
-      record.sandbox_id,
-      call.signal,
-      async (guest) => {
-        await abortable(guest.killExec(execId, kill, call.signal), call.signal);
-        return this.#answer(record, guest, await guest.viewExec(execId, view, call.signal), view);
-      },
-      { repeatable: true },
-    );
+    try {
+      return await withGuest(
+        this.#core,
+        record.sandbox_id,
+        call.signal,
+        async (guest) => {
+          await abortable(guest.killExec(execId, kill, call.signal), call.signal);
+          return this.#answer(record, guest, await guest.viewExec(execId, view, call.signal), view);
+        },
+        { repeatable: true },
+      );
+    } catch (error) {
+      throw this.#orUnknown(error, record, execId);
+    }
   }
 
-  async list(sandbox: string, call: Call): Promise<{ execs: ExecRow[] }> {
-    const record = findSandbox(this.#core, sandbox);
-    const { store } = this.#core;
-    const newest = store.execs(record.sandbox_id, listedExecs);
-    const listed = new Set(newest.map((row) => row.exec_id));
-    // A server started first thing still runs after hundreds of other commands.
-    const rows = [...newest, ...store.openExecs(record.sandbox_id).filter((row) => !listed.has(row.exec_id))];
-    if (record.state !== "running" || rows.every((row) => row.completed))
-      return { execs: rows.map((row) => execRow(row)) };
-    const running = await withGuest(
-      this.#core,
-      record.sandbox_id,
-      call.signal,
-      (guest) => guest.listExecs(call.signal),
-      {
-        repeatable: true,
-      },
-    );
-    const live = new Map(running.map((exec) => [exec.exec_id, exec]));
-    return {
-      execs: rows.map((row) => {
-        const now = live.get(row.exec_id);
-        if (row.completed || !now) return execRow(row);
-        return {
-          ...execRow(row),
-          duration_ms: now.duration_ms,
-          stdout_bytes: now.stdout_bytes,
-          stderr_bytes: now.stderr_bytes,
-        };
-      }),
-    };
+  list(sandbox: string, call: Call): Promise<{ execs: ExecRow[]; omitted?: number }> {
+    return listExecs(this.#core, sandbox, call);
   }
 
-  /** Journals what the answer told, then renders it, smaller if its escaped form would burst the result. */
+  /** Journals what the answer told, then renders it. */
   async #answer(
     record: SandboxRecord,
     guest: Guest,
@@ -157,22 +172,16 @@ export class Execs {
     const id = record.sandbox_id;
     if (snapshot.facts) await ingest(this.#core, id, snapshot.facts, guest);
     const now = store.sandbox(id);
-    const offsets = { stdout: view.stdout_offset ?? 0, stderr: view.stderr_offset ?? 0 };
-    const context = {
+    return execResult(snapshot, view, {
       eventCursor: String(store.journal.newest()),
       memoryMb: record.resources.memory_mb,
       timeoutMs,
       ttlRemainingMs: now && leaseLeftMs(now),
-    };
-    let result = execResult(snapshot, offsets, context);
-    for (let maxBytes = view.max_bytes ?? defaultOutputBytes; maxBytes > 1024; ) {
-      const escaped = escapedBytes(result);
-      if (escaped <= maxEscapedBytes) break;
-      maxBytes = Math.max(1024, Math.floor((maxBytes * maxEscapedBytes * 0.9) / escaped));
-      const { facts_after: _, ...smaller } = { ...view, max_bytes: maxBytes };
-      result = execResult(await guest.viewExec(snapshot.exec.exec_id, smaller), offsets, context);
-    }
-    return result;
+    });
+  }
+
+  #orUnknown(error: unknown, record: SandboxRecord, execId: string): unknown {
+    return isCode(error, "EXEC_NOT_FOUND") ? unknownExec(this.#core, record.sandbox_id, execId) : error;
   }
 
   /** The caller cancelled: what it started ends, whether or not the start had got through. */
@@ -192,8 +201,10 @@ export class Execs {
   }
 }
 
+const isCode = (error: unknown, code: string): boolean => error instanceof SandboxError && error.code === code;
+
 function orNotFound(error: unknown): undefined {
-  if (!(error instanceof SandboxError) || error.code !== "EXEC_NOT_FOUND") throw error;
+  if (!isCode(error, "EXEC_NOT_FOUND")) throw error;
 }
 
 /** Milliseconds that are left of a wait: a second attempt must not wait the whole time again. */
@@ -202,40 +213,17 @@ function countdown(ms: number): () => number {
   return () => Math.max(0, Math.round(end - performance.now()));
 }
 
-function execStart(request: ExecRequest, call: Call): ExecStart {
-  const tty = request.tty_rows !== undefined || request.tty_cols !== undefined;
-  const meta: ExecMeta = { client: call.client, ...(call.traceparent && { traceparent: call.traceparent }) };
+/** What run and output ask the guest for, but for the time to wait. */
+function execView(request: ExecRequest & ExecOutputRequest, record: SandboxRecord): ExecView {
+  const { stdout_offset, stderr_offset, tail_lines, match, until_match } = request;
   return {
-    ...(request.command !== undefined && { command: request.command }),
-    ...(request.argv !== undefined && { argv: request.argv }),
-    cwd: request.cwd ?? workdir,
-    ...(request.env && { env: request.env }),
-    ...(request.stdin !== undefined && { stdin: request.stdin }),
-    ...(request.keep_stdin && { keep_stdin: true }),
-    ...(tty && { tty: { rows: request.tty_rows ?? 24, cols: request.tty_cols ?? 80 } }),
-    ...(request.merge_stderr && { merge_stderr: true }),
-    ...(request.timeout_s !== undefined && { timeout_ms: Math.round(request.timeout_s * 1000) }),
-    meta,
+    until: request.until ?? "exit",
+    max_bytes: request.max_output_bytes ?? defaultOutputBytes,
+    ...(until_match !== undefined && { until_match }),
+    ...(tail_lines !== undefined && { tail_lines }),
+    ...(match !== undefined && { match }),
+    ...(stdout_offset !== undefined && { stdout_offset }),
+    ...(stderr_offset !== undefined && { stderr_offset }),
+    facts_after: record.fact_cursor,
   };
-}
-
-export function execRow(record: ExecRecord): ExecRow {
-  const { completed } = record;
-  return {
-    exec_id: record.exec_id,
-    command: record.command,
-    status: completed?.status ?? "running",
-    exit_code: completed?.status === "exited" ? completed.exit_code : null,
-    started_at: record.started_at,
-    duration_ms: completed?.duration_ms ?? null,
-    stdout_bytes: completed?.stdout_bytes ?? null,
-    stderr_bytes: completed?.stderr_bytes ?? null,
-  };
-}
-
-/** Length of the output inside a JSON answer; plain text is measured without building the JSON. */
-function escapedBytes({ stdout, stderr }: ExecResult): number {
-  const plain = stdout.length + stderr.length;
-  if (plain * 6 <= maxEscapedBytes) return plain;
-  return Buffer.byteLength(JSON.stringify(stdout)) + Buffer.byteLength(JSON.stringify(stderr));
 }

@@ -45,14 +45,18 @@ const reasonWords: Record<EndReason | "failed", string> = {
 export function requireRunning(record: SandboxRecord): void {
   requireUnending(record);
   if (record.state === "running") return;
-  if (record.state === "creating") {
-    throw new SandboxError("SANDBOX_NOT_RUNNING", `Sandbox ${label(record)} is still being created.`, {
-      next: `Call sandbox_get {"sandbox_id":"${record.sandbox_id}","wait_s":30} to wait until it is running.`,
-      retryable: true,
-    });
-  }
+  requireBorn(record);
   throw new SandboxError("SANDBOX_NOT_RUNNING", `Sandbox ${label(record)} is paused.`, {
     next: `Call sandbox_update {"sandbox_id":"${record.sandbox_id}","paused":false} to resume it.`,
+  });
+}
+
+/** Throws SANDBOX_NOT_RUNNING while it is being created. */
+export function requireBorn(record: SandboxRecord): void {
+  if (record.state !== "creating") return;
+  throw new SandboxError("SANDBOX_NOT_RUNNING", `Sandbox ${label(record)} is still being created.`, {
+    next: `Call sandbox_get {"sandbox_id":"${record.sandbox_id}","wait_s":30} to wait until it is running.`,
+    retryable: true,
   });
 }
 
@@ -62,6 +66,9 @@ export function requireUnending(record: SandboxRecord): void {
   if (!record.ending) return;
   throw new SandboxError("SANDBOX_ENDED", `Sandbox ${label(record)} is ending: ${reasonWords[record.ending.reason]}.`);
 }
+
+/** Why a sandbox is over, in words. */
+export const endWords = ({ ended }: SandboxRecord): string => reasonWords[ended?.reason ?? "died"];
 
 /** Throws SANDBOX_ENDED with why and when, unless the sandbox is creating, running or paused. */
 export function requireLive(record: SandboxRecord): void {

@@ -1,4 +1,6 @@
-import type { ExecSnapshot, GuestExec } from "./guest/types.ts";
+import { quoted } from "../errors.ts";
+import { execNotes, type NoteContext } from "./exec-notes.ts";
+import type { ExecSnapshot } from "./guest/types.ts";
 import type { ExecResult } from "./views.ts";
 
 /** Pure: what a guest's snapshot means for the one who reads it. */
@@ -12,18 +14,21 @@ export interface StreamText {
   omitted: Omitted[];
 }
 
+type Stream = "stdout" | "stderr";
+
+const piecesOf = ({ segments }: ExecSnapshot, stream: Stream) =>
+  segments.filter((segment) => segment.stream === stream).sort((a, b) => a.from - b.from);
+
 /** Text of one stream from `offset` on; invalid bytes become U+FFFD. What lies between segments is named, never joined silently. */
-export function streamText(snapshot: ExecSnapshot, stream: "stdout" | "stderr", offset: number): StreamText {
-  const segments = snapshot.segments.filter((segment) => segment.stream === stream).sort((a, b) => a.from - b.from);
+export function streamText(snapshot: ExecSnapshot, stream: Stream, offset: number): StreamText {
   const kept = stream === "stdout" ? snapshot.exec.stdout_kept : snapshot.exec.stderr_kept;
   const omitted: Omitted[] = [];
   let position = offset;
   let text = "";
-  for (const { from, bytes } of segments) {
+  for (const { from, bytes } of piecesOf(snapshot, stream)) {
     if (from > position) {
       omitted.push(...splitByKept(stream, position, from, kept));
-      if (text !== "" && !text.endsWith("\n")) text += "\n";
-      text += `[… ${from - position} bytes of ${stream} left out …]\n`;
+      text = `${ended(text)}[… ${from - position} bytes of ${stream} left out …]\n`;
     }
     text += new TextDecoder().decode(bytes);
     position = from + bytes.length;
@@ -31,9 +36,25 @@ export function streamText(snapshot: ExecSnapshot, stream: "stdout" | "stderr", 
   return { text, next: position, omitted };
 }
 
+/** The lines that a search found, each place by its offset; what lies between was searched, not left out. */
+export function matchText(snapshot: ExecSnapshot, stream: Stream, offset: number): StreamText {
+  let text = "";
+  let next = offset;
+  for (const { from, bytes } of piecesOf(snapshot, stream)) {
+    if (from > next) text = `${ended(text)}[… ${stream} from byte ${from} …]\n`;
+    text += new TextDecoder().decode(bytes);
+    // A line that has not ended may match once it has.
+    next = from + (bytes.at(-1) === newline ? bytes.length : bytes.lastIndexOf(newline) + 1);
+  }
+  return { text, next, omitted: [] };
+}
+
+const newline = 0x0a;
+const ended = (text: string): string => (text === "" || text.endsWith("\n") ? text : `${text}\n`);
+
 /** A left-out range in pieces: those the spool still has can be read, the others are gone. */
 function splitByKept(
-  stream: "stdout" | "stderr",
+  stream: Stream,
   from: number,
   to: number,
   kept: readonly (readonly [number, number])[],
@@ -51,59 +72,30 @@ function splitByKept(
   return pieces;
 }
 
-const noNetwork =
-  /could not resolve host|temporary failure in name resolution|network is unreachable|name or service not known|getaddrinfo (?:EAI_AGAIN|ENOTFOUND)|bad address '|no address associated with hostname/i;
-
-/** What an agent would puzzle over, in words. */
-export function execNotes(
-  exec: GuestExec,
-  texts: { stdout: string; stderr: string },
-  context: { memoryMb: number; timeoutMs?: number | undefined; ttlRemainingMs?: number | undefined },
-): string[] {
-  const notes: string[] = [];
-  if (exec.status === "oom_killed") {
-    notes.push(
-      `Killed for lack of memory: the sandbox has ${context.memoryMb} MiB. Raise it with sandbox_update or use less.`,
-    );
-  } else if (exec.oom_kills > 0) {
-    notes.push(`${exec.oom_kills} process(es) of this exec were killed for lack of memory (${context.memoryMb} MiB).`);
-  } else if (exec.exit_code === 137) {
-    notes.push("Exit 137 means a process was ended by signal KILL; no memory limit was hit.");
-  }
-  if (exec.exit_code === 127) {
-    notes.push("Exit 127: the shell did not find the program. sandbox_get lists the image's `programs`.");
-  }
-  if (exec.exit_code === 126)
-    notes.push("Exit 126: found but not executable (mode, or a binary for another architecture).");
-  if (exec.status === "timed_out") notes.push("timeout_s was over: the whole process tree was killed.");
-  if (exec.left_running > 0 && exec.status !== "running") {
-    notes.push(
-      `${exec.left_running} process(es) it started still run in the background; exec_kill with this exec_id ends them.`,
-    );
-  }
-  if (exec.status !== "running" && exec.exit_code !== 0 && noNetwork.test(`${texts.stderr}\n${texts.stdout}`)) {
-    notes.push("This sandbox has no network: only 127.0.0.1 can be reached.");
-  }
-  const { timeoutMs, ttlRemainingMs } = context;
-  if (timeoutMs !== undefined && ttlRemainingMs !== undefined && ttlRemainingMs < timeoutMs) {
-    notes.push(
-      `The sandbox's ttl ends in ${Math.ceil(ttlRemainingMs / 1000)} s, before timeout_s; sandbox_update extends it.`,
-    );
-  }
-  return notes;
+/** What was asked for besides a place to read from. */
+export interface Asked {
+  stdout_offset?: number;
+  stderr_offset?: number;
+  until_match?: string;
+  match?: string;
+  max_bytes?: number;
 }
 
 /** The exec as tools return it. */
 export function execResult(
   snapshot: ExecSnapshot,
-  offsets: { stdout: number; stderr: number },
-  context: { eventCursor: string } & Parameters<typeof execNotes>[2],
+  asked: Asked,
+  context: NoteContext & { eventCursor: string },
 ): ExecResult {
   const { exec } = snapshot;
-  const stdout = streamText(snapshot, "stdout", offsets.stdout);
-  const stderr = streamText(snapshot, "stderr", offsets.stderr);
+  const read = asked.match === undefined ? streamText : matchText;
+  const stdout = read(snapshot, "stdout", asked.stdout_offset ?? 0);
+  const stderr = read(snapshot, "stderr", asked.stderr_offset ?? 0);
   const omitted = [...stdout.omitted, ...stderr.omitted];
-  const notes = execNotes(exec, { stdout: stdout.text, stderr: stderr.text }, context);
+  const notes = [
+    ...execNotes(exec, { stdout: stdout.text, stderr: stderr.text }, context),
+    ...searchNotes(snapshot, asked),
+  ];
   return {
     exec_id: exec.exec_id,
     status: exec.status,
@@ -126,3 +118,24 @@ export function execResult(
     event_cursor: context.eventCursor,
   };
 }
+
+/** What the guest's searches found. */
+function searchNotes({ exec, segments, matched, match_total }: ExecSnapshot, asked: Asked): string[] {
+  const notes: string[] = [];
+  if (asked.until_match !== undefined) {
+    if (matched) {
+      notes.push(`until_match: ${matched.stream} has at byte ${matched.offset} the line ${quoted(matched.line, 200)}.`);
+    } else if (exec.status === "running") notes.push("until_match: no line matches so far.");
+    else notes.push("until_match: it ended without a line that matches.");
+  }
+  if (asked.match !== undefined) {
+    const total = match_total ?? 0;
+    const gone = exec.omitted_bytes > 0 ? ` ${exec.omitted_bytes} bytes are no longer kept and were not searched.` : "";
+    const shown = segments.length < mostSegments ? "" : " The first are shown; *_offset = *_next finds the others.";
+    notes.push(`match: ${total === 1 ? "1 line matches" : `${total} lines match`}.${shown}${gone}`);
+  }
+  return notes;
+}
+
+/** Places the guest shows at once. */
+const mostSegments = 200;

@@ -1,6 +1,6 @@
 import { leaseLeftMs } from "./boot-clock.ts";
 import { workdir } from "./core.ts";
-import { execRow } from "./execs.ts";
+import { execRow } from "./exec-records.ts";
 import type { GuestHealth } from "./guest/types.ts";
 import { isTerminal } from "./lifecycle.ts";
 import type { ExecRecord, SandboxRecord } from "./store/types.ts";

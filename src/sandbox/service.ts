@@ -3,6 +3,7 @@ import type {
   Call,
   CreateRequest,
   EventsRequest,
+  ExecInputRequest,
   ExecOutputRequest,
   ExecRequest,
   FileListRequest,
@@ -28,7 +29,6 @@ import type {
   Destroyed,
   EventsResult,
   ExecResult,
-  ExecRow,
   FileListResult,
   FileReadResult,
   FileWriteResult,
@@ -139,6 +139,15 @@ export class SandboxService implements Sandboxes {
     return this.#execs.output(sandbox, execId, request, call);
   }
 
+  execInput(
+    sandbox: string,
+    execId: string,
+    request: ExecInputRequest,
+    call: Call,
+  ): Promise<{ accepted_bytes: number }> {
+    return this.#execs.input(sandbox, execId, request, call);
+  }
+
   execKill(
     sandbox: string,
     execId: string,
@@ -148,7 +157,7 @@ export class SandboxService implements Sandboxes {
     return this.#execs.kill(sandbox, execId, request, call);
   }
 
-  execList(sandbox: string, call: Call): Promise<{ execs: ExecRow[] }> {
+  execList(sandbox: string, call: Call): ReturnType<Sandboxes["execList"]> {
     return this.#execs.list(sandbox, call);
   }
 

@@ -1,5 +1,5 @@
 import { SandboxError } from "../../src/errors.ts";
-import type { Call, ExecRequest, Sandboxes } from "../../src/sandbox/api.ts";
+import type { Call, ExecInputRequest, ExecRequest, Sandboxes } from "../../src/sandbox/api.ts";
 import type { JournalEntry } from "../../src/sandbox/events.ts";
 import type { ExecResult, SandboxView } from "../../src/sandbox/views.ts";
 import { execResult, execRow, printed, sandboxView, statsView } from "./mcp-samples.ts";
@@ -100,6 +100,11 @@ export class FakeSandboxes implements Sandboxes {
   ): Promise<ExecResult> {
     this.note("execOutput", call, sandbox, execId, request);
     return printed("x".repeat(Math.min(request.max_output_bytes ?? 0, 100)));
+  }
+
+  async execInput(sandbox: string, execId: string, request: ExecInputRequest, call: Call) {
+    this.note("execInput", call, sandbox, execId, request);
+    return { accepted_bytes: Buffer.byteLength(request.data ?? "") };
   }
 
   async execKill(sandbox: string, execId: string, request: object, call: Call): Promise<ExecResult> {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { execNotes } from "../../src/sandbox/exec-notes.ts";
 import type { ExecSnapshot } from "../../src/sandbox/guest/types.ts";
-import { execNotes, execResult, streamText } from "../../src/sandbox/output.ts";
+import { execResult, matchText, streamText } from "../../src/sandbox/output.ts";
 
 const exec: ExecSnapshot["exec"] = {
   exec_id: "ex_1",
@@ -70,13 +71,52 @@ describe("streamText", () => {
   });
 });
 
+describe("matchText", () => {
+  it("tells where each place is and leaves nothing out", () => {
+    const snapshot = { exec, segments: [segment(0, "a\nerr 1\n"), segment(500, "b\nerr 2\nc\n")] };
+    expect(matchText(snapshot, "stdout", 0)).toEqual({
+      text: "a\nerr 1\n[… stdout from byte 500 …]\nb\nerr 2\nc\n",
+      next: 510,
+      omitted: [],
+    });
+  });
+
+  it("reads a line again that had not ended", () => {
+    const snapshot = { exec, segments: [segment(10, "err 1\nhal")] };
+    expect(matchText(snapshot, "stdout", 5).next).toBe(16);
+    expect(matchText({ exec, segments: [] }, "stdout", 5).next).toBe(5);
+  });
+});
+
 describe("execResult", () => {
+  const notesOf = (snapshot: Partial<ExecSnapshot>, asked: Parameters<typeof execResult>[1]) =>
+    execResult({ exec, segments: [], ...snapshot }, asked, context).notes?.join("\n") ?? "";
+  const running = { ...exec, status: "running" as const, exit_code: null, ended_by: null };
+
+  it("says whether the line that was waited for came", () => {
+    const matched = { stream: "stderr" as const, offset: 7, line: "Serving\u001b[2J on 80" };
+    expect(notesOf({ exec: running, matched }, { until_match: "Serving" })).toBe(
+      'until_match: stderr has at byte 7 the line "Serving [2J on 80".',
+    );
+    expect(notesOf({ exec: running }, { until_match: "x" })).toMatch(/no line matches so far/);
+    expect(notesOf({}, { until_match: "x" })).toMatch(/ended without/);
+  });
+
+  it("counts what a search found, and what it could not see", () => {
+    expect(notesOf({ match_total: 1 }, { match: "x" })).toBe("match: 1 line matches.");
+    const many = Array.from({ length: 200 }, (_, i) => segment(i * 10, "x\n"));
+    expect(notesOf({ match_total: 900, segments: many }, { match: "x" })).toMatch(
+      /900 lines match. The first are shown/,
+    );
+    expect(notesOf({ exec: { ...exec, omitted_bytes: 5 }, match_total: 0 }, { match: "x" })).toMatch(
+      /5 bytes are no longer kept/,
+    );
+  });
+
   it("has an exit code only when the process exited by itself", () => {
-    expect(
-      execResult({ exec: { ...exec, exit_code: 3 }, segments: [] }, { stdout: 0, stderr: 0 }, context).exit_code,
-    ).toBe(3);
+    expect(execResult({ exec: { ...exec, exit_code: 3 }, segments: [] }, {}, context).exit_code).toBe(3);
     const killed = { ...exec, status: "killed" as const, exit_code: 137, signal: "KILL", ended_by: "kill" as const };
-    expect(execResult({ exec: killed, segments: [] }, { stdout: 0, stderr: 0 }, context)).toMatchObject({
+    expect(execResult({ exec: killed, segments: [] }, {}, context)).toMatchObject({
       exit_code: null,
       signal: "KILL",
       ended_by: "kill",
@@ -104,9 +144,14 @@ describe("execNotes", () => {
   });
 
   it("warns of a ttl shorter than the timeout", () => {
-    expect(execNotes(exec, none, { memoryMb: 512, timeoutMs: 60_000, ttlRemainingMs: 10_000 })[0]).toMatch(
-      /ttl ends in 10 s/,
-    );
+    const running = { ...exec, status: "running" as const, exit_code: null, duration_ms: 20_000 };
+    const note = (ttlRemainingMs: number) =>
+      execNotes(running, none, { memoryMb: 512, timeoutMs: 60_000, ttlRemainingMs });
+    expect(note(10_000)[0]).toMatch(/ttl ends in 10 s/);
+    // It has run for 20 s: what is left of timeout_s fits.
+    expect(note(41_000)).toEqual([]);
+    const over = { memoryMb: 512, timeoutMs: 60_000, ttlRemainingMs: 10_000 };
+    expect(execNotes(exec, none, over)).toEqual([]);
   });
 
   it("has nothing to say about a plain success", () => {

@@ -11,6 +11,8 @@ export function parseSnapshot(
   const { header, bytes } = unframe(what, viewHeader, answer);
   const { view } = asked;
   if (header.exec.exec_id !== asked.execId) throw nonsense(what, "it tells of another exec");
+  // Head and tail of two streams; only a search finds more places.
+  if (view.match === undefined && header.segments.length > 4) throw nonsense(what, "it has too many segments");
   if (bytes.length > asked.maxBytes) throw nonsense(what, "it has more output than was asked for");
   const next = { stdout: view.stdout_offset ?? 0, stderr: view.stderr_offset ?? 0 };
   let at = 0;
