@@ -1,19 +1,12 @@
 import type { Duplex } from "node:stream";
 import { quoted } from "../../errors.ts";
-import { frame, framedType, maxHeaderBytes, nonsense, unframe } from "./framing.ts";
+import { GuestFiles } from "./file-client.ts";
+import { maxHeaderBytes, nonsense } from "./framing.ts";
 import { cap, execPath, get, query, send } from "./requests.ts";
 import * as schemas from "./schemas.ts";
 import { GuestSession } from "./session.ts";
 import { checkFacts, parseSnapshot } from "./snapshot.ts";
-import type {
-  ExecSnapshot,
-  ExecStart,
-  ExecView,
-  FileReadAnswer,
-  FileReadRequest,
-  FileToWrite,
-  Guest,
-} from "./types.ts";
+import type { ExecSnapshot, ExecStart, ExecView, Guest } from "./types.ts";
 
 export interface GuestOptions {
   /** How long an answer may take beyond the wait that was asked for, in ms. @default 10000 */
@@ -37,10 +30,11 @@ export function connectGuest(stream: Duplex, options: GuestOptions = {}): Guest 
   return new GuestClient(new GuestSession(stream, options.answerMs ?? 10_000));
 }
 
-class GuestClient implements Guest {
+class GuestClient extends GuestFiles implements Guest {
   readonly #session: GuestSession;
 
   constructor(session: GuestSession) {
+    super(session);
     this.#session = session;
   }
 
@@ -161,58 +155,6 @@ class GuestClient implements Guest {
     const facts = await this.#session.askJson(get(what, path, { maxBytes: cap.facts, waitMs, signal }), schemas.facts);
     checkFacts(what, after, facts);
     return facts;
-  }
-
-  async readFile(request: FileReadRequest, signal?: AbortSignal): Promise<FileReadAnswer> {
-    const what = `read of ${quoted(request.path)}`;
-    const maxBytes = maxHeaderBytes + request.max_bytes;
-    const answer = await this.#session.ask(get(what, `/v1/files/read${query({ ...request })}`, { maxBytes, signal }));
-    const { header, bytes } = unframe(what, schemas.fileHeader, answer);
-    const { len, ...rest } = header;
-    if (len !== bytes.length) throw nonsense(what, "the length it tells is not that of the content");
-    if (len > request.max_bytes) throw nonsense(what, "it is longer than was asked for");
-    return { ...rest, bytes };
-  }
-
-  async writeFiles(files: FileToWrite[], signal?: AbortSignal) {
-    const what = files.length === 1 ? `write of ${quoted(files[0]?.path ?? "")}` : `write of ${files.length} files`;
-    const header = { files: files.map(({ bytes, ...file }) => ({ ...file, len: bytes.length })) };
-    const contents = files.map(({ bytes }) => bytes);
-    const maxBytes = cap.small + files.length * cap.perEntry;
-    const answer = await this.#session.askJson(
-      {
-        what,
-        method: "POST",
-        path: "/v1/files/write",
-        body: frame(header, contents),
-        contentType: framedType,
-        maxBytes,
-        signal,
-      },
-      schemas.written,
-    );
-    if (answer.files.length !== files.length) throw nonsense(what, "it tells of other files than were sent");
-    return answer.files;
-  }
-
-  async listFiles(
-    request: { path: string; depth: number; glob?: string; limit: number; cursor?: string },
-    signal?: AbortSignal,
-  ) {
-    const what = `a list of ${quoted(request.path)}`;
-    const maxBytes = cap.medium + request.limit * cap.perEntry;
-    const question = get(what, `/v1/files/list${query({ ...request })}`, { maxBytes, signal });
-    const listing = await this.#session.askJson(question, schemas.listing);
-    if (listing.entries.length > request.limit) throw nonsense(what, "it has more entries than were asked for");
-    return listing;
-  }
-
-  stat(path: string, signal?: AbortSignal) {
-    const question = get(`stat of ${quoted(path)}`, `/v1/files/stat${query({ path })}`, {
-      maxBytes: cap.medium,
-      signal,
-    });
-    return this.#session.askJson(question, schemas.stat);
   }
 
   stats(signal?: AbortSignal) {

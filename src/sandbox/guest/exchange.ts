@@ -19,7 +19,7 @@ export interface Question {
   what: string;
   method: "GET" | "POST" | "PUT" | "PATCH";
   path: string;
-  /** Sent in this order. */
+  /** Sent in this order. Empty: whoever opened the stream sends and ends it. */
   body?: readonly Buffer[];
   contentType?: string;
   /** Longest answer taken. */
@@ -149,7 +149,8 @@ async function send(stream: ClientHttp2Stream, parts: readonly Buffer[]): Promis
   }
 }
 
-function drained(stream: ClientHttp2Stream): Promise<void> {
+/** Resolves when the stream takes more, or has closed. */
+export function drained(stream: ClientHttp2Stream): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
       stream.off("drain", done);

@@ -1,13 +1,7 @@
-import {
-  type ClientHttp2Session,
-  type ClientHttp2Stream,
-  constants,
-  type IncomingHttpHeaders,
-  type IncomingHttpStatusHeader,
-} from "node:http2";
-import { SandboxError } from "../../errors.ts";
-import { badHead, late, maxRefusalBytes, openStream, type Question } from "./exchange.ts";
-import { cancelled, refusal } from "./failures.ts";
+import type { ClientHttp2Session } from "node:http2";
+import type { SandboxError } from "../../errors.ts";
+import { answerChunks } from "./answer-stream.ts";
+import type { Question } from "./exchange.ts";
 import { nonsense, parseJson } from "./framing.ts";
 import { exec } from "./schemas.ts";
 import type { ExecStreamPart } from "./types.ts";
@@ -93,66 +87,7 @@ export async function* streamParts(
   answerMs: number,
   gone: (what: string) => SandboxError,
 ): AsyncGenerator<ExecStreamPart> {
-  const { what, signal } = question;
-  if (signal?.aborted) throw cancelled();
-  let stream: ClientHttp2Stream;
-  try {
-    stream = openStream(session, question);
-  } catch {
-    throw gone(what);
-  }
-  let failure: SandboxError | undefined;
-  const fail = (error: SandboxError): void => {
-    failure ??= error;
-    stream.close(constants.NGHTTP2_CANCEL);
-  };
-  const onAbort = (): void => fail(cancelled());
-  signal?.addEventListener("abort", onAbort, { once: true });
-  const timer = setTimeout(() => fail(late(what, answerMs)), answerMs);
-  // Without an encoding set, a stream's chunks are buffers.
-  const chunks = stream as AsyncIterable<Buffer>;
-  try {
-    const headers = await head(stream);
-    if (headers === undefined) throw gone(what);
-    const bad = badHead(what, headers, Number.MAX_SAFE_INTEGER);
-    if (bad !== undefined) throw bad;
-    const status = headers[":status"] ?? 0;
-    if (status < 200 || status >= 300) throw refusal(what, status, await readRefusal(chunks));
-    clearTimeout(timer);
-    const parser = new FrameParser(what);
-    for await (const chunk of chunks) {
-      for (const part of parser.push(chunk)) {
-        if (failure !== undefined) throw failure;
-        yield part;
-      }
-    }
-    if (!parser.ended) throw gone(what);
-  } catch (error) {
-    if (failure !== undefined) throw failure;
-    throw error instanceof SandboxError ? error : gone(what);
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", onAbort);
-    stream.close(constants.NGHTTP2_CANCEL);
-    stream.resume();
-  }
-}
-
-/** The head of the answer; undefined when the stream closed without one. */
-function head(stream: ClientHttp2Stream): Promise<(IncomingHttpHeaders & IncomingHttpStatusHeader) | undefined> {
-  return new Promise((resolve) => {
-    stream.once("response", resolve);
-    stream.once("close", () => resolve(undefined));
-  });
-}
-
-async function readRefusal(chunks: AsyncIterable<Buffer>): Promise<Buffer> {
-  const read: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of chunks) {
-    read.push(chunk);
-    size += chunk.length;
-    if (size > maxRefusalBytes) break;
-  }
-  return Buffer.concat(read).subarray(0, maxRefusalBytes);
+  const parser = new FrameParser(question.what);
+  for await (const chunk of answerChunks(session, question, answerMs, gone)) yield* parser.push(chunk);
+  if (!parser.ended) throw gone(question.what);
 }

@@ -32,10 +32,10 @@ export function send(
 
 export const execPath = (execId: string): string => `/v1/execs/${encodeURIComponent(execId)}`;
 
-/** `?a=1&b=x` of what is defined. */
-export function query(values: Record<string, string | number | undefined>): string {
+/** `?a=1&b=x` of what is defined; of a list, each. */
+export function query(values: Record<string, string | number | readonly string[] | undefined>): string {
   const parts = Object.entries(values).flatMap(([name, value]) =>
-    value === undefined ? [] : [`${name}=${encodeURIComponent(value)}`],
+    (value === undefined ? [] : [value].flat()).map((one) => `${name}=${encodeURIComponent(one)}`),
   );
   return parts.length === 0 ? "" : `?${parts.join("&")}`;
 }

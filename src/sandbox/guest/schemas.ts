@@ -191,6 +191,24 @@ export const listing = z.object({
   next_cursor: z.string().max(16_384).exactOptional(),
 });
 
+const lineText = z.string().max(4096);
+const context = z.array(lineText).max(5).exactOptional();
+export const found = z.object({
+  matches: z.array(z.object({ path, line: count, text: lineText, before: context, after: context })).max(500),
+  omitted: count,
+  files_searched: count,
+  stopped: z.enum(["time", "size"]).exactOptional(),
+});
+
+export const managed = z.object({ path, entries: count });
+
+export const extracted = z.object({
+  files: count,
+  bytes: count,
+  refused: z.array(z.object({ path, why: z.string().max(1024) })).max(200),
+  refused_total: count,
+});
+
 export const stats = z.object({
   sampled_at: time,
   uptime_ms: ms,

@@ -2,11 +2,13 @@ import { type ClientHttp2Session, connect, constants } from "node:http2";
 import type { Duplex } from "node:stream";
 import type { z } from "zod";
 import { quoted, type SandboxError } from "../../errors.ts";
+import { answerChunks } from "./answer-stream.ts";
 import { exchange, type Question } from "./exchange.ts";
 import { streamParts } from "./exec-stream.ts";
 import { unavailable } from "./failures.ts";
 import { parseJson } from "./framing.ts";
 import type { ExecStreamPart } from "./types.ts";
+import { upload } from "./upload.ts";
 
 /** Bytes the guest may send ahead on one stream: the price of each stalled reader, and what throughput needs. */
 const windowBytes = 1024 * 1024;
@@ -74,6 +76,19 @@ export class GuestSession implements AsyncDisposable {
   async *stream(question: Question): AsyncGenerator<ExecStreamPart> {
     if (this.#reason !== undefined) throw this.#gone(question.what);
     yield* streamParts(this.#session, question, this.#answerMs, this.#gone);
+  }
+
+  /** The body of an answer of any length. A guest that sends nothing for as long as an answer may take is given up. */
+  async *download(question: Question): AsyncGenerator<Buffer> {
+    if (this.#reason !== undefined) throw this.#gone(question.what);
+    yield* answerChunks(this.#session, question, this.#answerMs, this.#gone, this.#answerMs);
+  }
+
+  /** Sends a body of any length; the answer is one JSON value. */
+  async upload<S extends z.ZodType>(question: Question, source: AsyncIterable<Buffer>, schema: S): Promise<z.infer<S>> {
+    if (this.#reason !== undefined) throw this.#gone(question.what);
+    const answer = await upload(this.#session, question, source, this.#answerMs, this.#gone);
+    return parseJson(question.what, schema, answer);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

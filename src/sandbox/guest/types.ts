@@ -8,6 +8,8 @@ export type GuestExec = z.infer<typeof schemas.exec>;
 export type GuestFact = z.infer<typeof schemas.fact>;
 export type GuestFacts = z.infer<typeof schemas.facts>;
 export type GuestStat = z.infer<typeof schemas.stat>;
+export type GuestFound = z.infer<typeof schemas.found>;
+export type GuestExtracted = z.infer<typeof schemas.extracted>;
 export type GuestStats = z.infer<typeof schemas.stats>;
 
 export interface ExecStart {
@@ -80,6 +82,23 @@ export interface FileToWrite {
   if_match?: string;
 }
 
+export interface FileSearch {
+  /** RE2. */
+  pattern: string;
+  path?: string;
+  glob?: string;
+  ignore_case?: boolean;
+  context?: number;
+  limit: number;
+}
+
+export interface FileManage {
+  op: "mkdir" | "move" | "copy" | "delete";
+  path: string;
+  dest?: string;
+  recursive?: boolean;
+}
+
 /**
  * A session with the guest of one sandbox over one stream. Every call takes a signal; aborting ends the wait, never the work.
  * Rejects with a SandboxError: the guest's own codes where it answered, GUEST_UNAVAILABLE when the stream broke or the answer
@@ -134,6 +153,15 @@ export interface Guest extends AsyncDisposable {
     signal?: AbortSignal,
   ): Promise<{ entries: GuestStat[]; next_cursor?: string }>;
   stat(path: string, signal?: AbortSignal): Promise<GuestStat>;
+  searchFiles(search: FileSearch, signal?: AbortSignal): Promise<GuestFound>;
+  manageFiles(manage: FileManage, signal?: AbortSignal): Promise<{ path: string; entries: number }>;
+  /** Extracts a tar stream below a folder. Reads the archive only as fast as the guest does. */
+  putTar(path: string, archive: AsyncIterable<Buffer>, signal?: AbortSignal): Promise<GuestExtracted>;
+  /** A file or folder as a tar stream, as it comes; throws unless it came to its end. */
+  getTar(
+    request: { path: string; include: readonly string[]; exclude: readonly string[] },
+    signal?: AbortSignal,
+  ): AsyncIterable<Buffer>;
   stats(signal?: AbortSignal): Promise<GuestStats>;
   setLimits(limits: { pids: number }, signal?: AbortSignal): Promise<void>;
   pause(signal?: AbortSignal): Promise<void>;
