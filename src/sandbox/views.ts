@@ -37,6 +37,14 @@ export const execSchema = z.object({
 });
 export type ExecResult = z.infer<typeof execSchema>;
 
+export const execInputSchema = z.object({
+  accepted_bytes: z
+    .int()
+    .min(0)
+    .max(1e9)
+    .describe("Fewer than given: the command did not read in time, and eof was not sent"),
+});
+
 export const execRowSchema = z.object({
   exec_id: z.string(),
   command: z.string(),

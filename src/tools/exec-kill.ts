@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { execSchema } from "../sandbox/views.ts";
 import { defineTool } from "./define-tool.ts";
+import { smallerExec } from "./exec-smaller.ts";
 import { execId, sandboxId } from "./fields.ts";
 import { execText } from "./render/exec.ts";
 
@@ -11,7 +12,7 @@ export const killExec = defineTool({
   title: "Kill a command",
   description:
     "Signals a command and everything it started, also what outlived it, and returns its state and output. " +
-    "What has not ended grace_s after a TERM, INT, HUP or QUIT is killed. Leaves the rest of the sandbox alone: sandbox_destroy ends all of it.",
+    "What has not ended grace_s after a TERM, INT, HUP or QUIT is killed; other signals are only sent. Leaves the rest of the sandbox alone: sandbox_destroy ends all of it.",
   input: z.strictObject({
     sandbox_id: sandboxId,
     exec_id: execId,
@@ -22,12 +23,6 @@ export const killExec = defineTool({
   annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: false, openWorldHint: false },
   handle: ({ sandbox_id, exec_id, ...request }, { sandboxes, call }) =>
     sandboxes.execKill(sandbox_id, exec_id, request, call),
-  less: ({ sandbox_id, exec_id }, _result, share, { sandboxes, call }) =>
-    sandboxes.execOutput(
-      sandbox_id,
-      exec_id,
-      { max_output_bytes: Math.max(256, Math.floor(16_384 * share)), wait_s: 0 },
-      call,
-    ),
+  less: ({ sandbox_id }, first, share, context) => smallerExec(sandbox_id, first, {}, share, context),
   render: (exec, { sandbox_id }) => execText(exec, sandbox_id),
 });

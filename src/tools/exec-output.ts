@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { execSchema } from "../sandbox/views.ts";
 import { defineTool } from "./define-tool.ts";
-import { execId, maxOutputBytes, sandboxId, waitS } from "./fields.ts";
+import { smallerExec } from "./exec-smaller.ts";
+import { execId, maxOutputBytes, sandboxId, until, untilMatch, waitS } from "./fields.ts";
 import { execText } from "./render/exec.ts";
 
 const offset = (stream: string) =>
@@ -16,17 +17,17 @@ export const readExecOutput = defineTool({
   name: "exec_output",
   title: "Read a command's output",
   description:
-    "Returns state and output of a command that exec_run started, from the given offsets, and waits for its end or for new output if asked. " +
+    "Returns state and output of a command that exec_run started, from the given offsets, and waits if asked. " +
     "Also works after it ended, while its output is kept. Starts nothing and ends nothing: exec_kill does that.",
   input: z.strictObject({
     sandbox_id: sandboxId,
     exec_id: execId,
     stdout_offset: offset("stdout"),
     stderr_offset: offset("stderr"),
-    until: z
-      .enum(["exit", "output"])
-      .default("exit")
-      .describe("What wait_s waits for: exit, or any output past the offsets. Default exit."),
+    tail_lines: z.int().min(1).max(10_000).optional().describe("Only so many last lines of each stream."),
+    match: z.string().min(1).max(1024).optional().describe("RE2: only lines that match, with a line of context."),
+    until,
+    until_match: untilMatch,
     wait_s: waitS(0, "Seconds to wait."),
     max_output_bytes: maxOutputBytes,
   }),
@@ -34,9 +35,7 @@ export const readExecOutput = defineTool({
   annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
   handle: ({ sandbox_id, exec_id, ...request }, { sandboxes, call }) =>
     sandboxes.execOutput(sandbox_id, exec_id, request, call),
-  less: ({ sandbox_id, exec_id, ...request }, _result, share, { sandboxes, call }) => {
-    const max_output_bytes = Math.max(256, Math.floor(request.max_output_bytes * share));
-    return sandboxes.execOutput(sandbox_id, exec_id, { ...request, max_output_bytes, wait_s: 0 }, call);
-  },
-  render: (exec, { sandbox_id }) => execText(exec, sandbox_id),
+  less: ({ sandbox_id, exec_id: _, ...request }, first, share, context) =>
+    smallerExec(sandbox_id, first, request, share, context),
+  render: (exec, { sandbox_id, match }) => execText(exec, sandbox_id, { searched: match !== undefined }),
 });

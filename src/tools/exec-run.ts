@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { execSchema } from "../sandbox/views.ts";
 import { defineTool } from "./define-tool.ts";
-import { labels, maxOutputBytes, sandboxId, waitS } from "./fields.ts";
+import { smallerExec } from "./exec-smaller.ts";
+import { labels, maxOutputBytes, sandboxId, ttySize, until, untilMatch, waitS } from "./fields.ts";
 import { execText } from "./render/exec.ts";
 
 const input = z.strictObject({
@@ -21,8 +22,13 @@ const input = z.strictObject({
     .describe("Folder to start in; cd does not carry over. Default the workdir."),
   env: labels.optional().describe("Added for this command. Default none."),
   stdin: z.string().optional().describe("Text for standard input, which then ends. Default empty."),
+  keep_stdin: z.boolean().default(false).describe("Leaves stdin open for exec_input. Default false."),
+  tty_rows: ttySize.optional().describe("Rows of a terminal to run in. Default none; 24 with tty_cols."),
+  tty_cols: ttySize.optional().describe("Its columns. Default 80."),
   merge_stderr: z.boolean().default(false).describe("true puts stderr into stdout, in order. Default false."),
-  wait_s: waitS(30, "Seconds to wait for the end, 0: in the background. Not done by then: status running, it goes on."),
+  until,
+  until_match: untilMatch,
+  wait_s: waitS(30, "Seconds to wait, 0: in the background. Not done by then: status running, it goes on."),
   timeout_s: z
     .number()
     .min(0.1)
@@ -37,7 +43,7 @@ export const runExec = defineTool({
   title: "Run a command",
   description:
     "Runs a command in a sandbox and returns exit code, stdout and stderr. A non-zero exit, a time-out and cut output are results, not errors. " +
-    "Long output keeps head and tail; exec_output reads the rest, and follows a command that still runs. No terminal, and stdin cannot be fed later. " +
+    "Long output keeps head and tail; exec_output reads the rest, and follows a command that still runs; exec_input types into it. " +
     "file_write and file_read handle file contents without quoting.",
   input: input.refine((args) => (args.command === undefined) !== (args.argv === undefined), {
     error: "exactly one of command (a shell line) and argv (program and arguments) is needed",
@@ -46,12 +52,7 @@ export const runExec = defineTool({
   output: execSchema,
   annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: false, openWorldHint: "network" },
   handle: ({ sandbox_id, ...request }, { sandboxes, call }) => sandboxes.execRun(sandbox_id, request, call),
-  less: ({ sandbox_id, max_output_bytes }, { exec_id }, share, { sandboxes, call }) =>
-    sandboxes.execOutput(
-      sandbox_id,
-      exec_id,
-      { max_output_bytes: Math.max(256, Math.floor(max_output_bytes * share)), wait_s: 0 },
-      call,
-    ),
+  less: ({ sandbox_id, max_output_bytes }, first, share, context) =>
+    smallerExec(sandbox_id, first, { max_output_bytes }, share, context),
   render: (exec, { sandbox_id }) => execText(exec, sandbox_id),
 });

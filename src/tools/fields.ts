@@ -10,6 +10,20 @@ export const filePath = z.string().min(1).max(4096).describe("Absolute, or relat
 export const waitS = (byDefault: number, what: string) =>
   z.number().min(0).max(50).default(byDefault).describe(`${what} 0–50, default ${byDefault}.`);
 
+export const ttySize = z.int().min(1).max(4096);
+
+export const until = z
+  .enum(["exit", "output"])
+  .default("exit")
+  .describe("What ends the wait: its exit, or any output. Default exit.");
+
+export const untilMatch = z
+  .string()
+  .min(1)
+  .max(1024)
+  .optional()
+  .describe("RE2: a line that matches ends the wait too.");
+
 export const maxOutputBytes = z
   .int()
   .min(256)

@@ -1,4 +1,5 @@
 import type { Tool } from "./define-tool.ts";
+import { writeExecInput } from "./exec-input.ts";
 import { killExec } from "./exec-kill.ts";
 import { listExecs } from "./exec-list.ts";
 import { readExecOutput } from "./exec-output.ts";
@@ -23,6 +24,7 @@ export const tools: readonly Tool[] = [
   destroySandbox,
   runExec,
   readExecOutput,
+  writeExecInput,
   killExec,
   listExecs,
   readFile,

@@ -4,14 +4,14 @@ import { bytes, duration, fenced, known, lines, name, notes, table, time, toolCa
 type Stream = "stdout" | "stderr";
 
 /** `exit 1 · 3.2 s · ex_…`, the output verbatim (the service marks gaps in it), then what a reader would miss. */
-export function execText(exec: ExecResult, sandboxId: string): string {
+export function execText(exec: ExecResult, sandboxId: string, { searched = false } = {}): string {
   const both = exec.stdout !== "" && exec.stderr !== "";
   return lines(
     headline(exec),
     block(exec.stdout, both ? "stdout:" : undefined),
     block(exec.stderr, "stderr:"),
     ...(exec.omitted ?? []).map((gap) => gapLine(exec, gap, sandboxId)),
-    ...(["stdout", "stderr"] as const).map((stream) => moreLine(exec, stream, sandboxId)),
+    ...(searched ? [] : (["stdout", "stderr"] as const).map((stream) => moreLine(exec, stream, sandboxId))),
     exec.status === "running" && runningLine(exec, sandboxId),
     notes(exec.notes),
   );
@@ -74,6 +74,31 @@ function runningLine(exec: ExecResult, sandboxId: string): string {
   const { exec_id, stdout_next, stderr_next } = exec;
   const rest = { sandbox_id: sandboxId, exec_id, stdout_offset: stdout_next, stderr_offset: stderr_next, wait_s: 30 };
   return `Still running. ${toolCall("exec_output", rest)} waits for the end and reads what is new; exec_kill ends it.`;
+}
+
+export function inputText(
+  { accepted_bytes }: { accepted_bytes: number },
+  { exec_id, data, data_base64, eof, tty_rows, tty_cols }: InputArgs,
+): string {
+  const given = data !== undefined ? Buffer.byteLength(data) : Buffer.byteLength(data_base64 ?? "", "base64");
+  const rest =
+    accepted_bytes < given &&
+    `${visible(exec_id, 64)} did not read the other ${bytes(given - accepted_bytes)} within 10 s${eof ? ", and stdin was not ended" : ""}: send them again once it reads`;
+  const said = [
+    (given > 0 || (!eof && tty_rows === undefined)) && `${bytes(accepted_bytes)} taken`,
+    eof && !rest && "stdin ended",
+    tty_rows !== undefined && `terminal is ${tty_rows} × ${tty_cols}`,
+  ];
+  return lines(said.filter((part) => part !== false).join(" · "), rest);
+}
+
+interface InputArgs {
+  exec_id: string;
+  data?: string | undefined;
+  data_base64?: string | undefined;
+  eof: boolean;
+  tty_rows?: number | undefined;
+  tty_cols?: number | undefined;
 }
 
 export function execRowsText(execs: readonly ExecRow[]): string {
