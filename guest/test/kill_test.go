@@ -1,6 +1,8 @@
 package test
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -145,4 +147,40 @@ func TestPauseStopsEverythingAndResumeOnlyThat(t *testing.T) {
 	if r := g.view("/v1/execs/"+stopped+"/view", object{"wait_ms": 100}); r.str("status") != "running" {
 		t.Error("a process that had stopped itself was continued")
 	}
+}
+
+func TestOtherSignalsAreOnlySent(t *testing.T) {
+	g := serve(t)
+	id := newID()
+	g.view("/v1/execs/"+id, object{
+		"command": `trap 'echo got it' USR1; echo ready; while :; do sleep 0.05; done`,
+		"view":    object{"wait_ms": 10000, "until": "output"},
+	})
+	g.ok("POST", "/v1/execs/"+id+"/kill", object{"signal": "USR1", "grace_ms": 100})
+	r := g.view("/v1/execs/"+id+"/view", object{"wait_ms": 10000, "until": "output", "stdout_offset": len("ready\n")})
+	if r.out["stdout"] != "got it\n" || r.str("status") != "running" {
+		t.Errorf("%q %v", r.out, r.object)
+	}
+	r = g.view("/v1/execs/"+id+"/view", object{"wait_ms": 300})
+	if r.str("status") != "running" || r.object["ended_by"] != nil {
+		t.Errorf("it was ended after the grace: %v", r.object)
+	}
+}
+
+func TestInputIsNotWaitedForLongerThanAsked(t *testing.T) {
+	g := serve(t)
+	id := newID()
+	g.view("/v1/execs/"+id, object{"command": "read line; sleep 300", "keep_stdin": true})
+	body := bytes.Repeat([]byte("z"), 1<<20)
+	status, data := g.raw("POST", "/v1/execs/"+id+"/stdin?eof=1&wait_ms=200", bytes.NewReader(body))
+	var answer struct {
+		Accepted int `json:"accepted_bytes"`
+	}
+	if err := json.Unmarshal(data, &answer); err != nil || status != 200 {
+		t.Fatalf("%d %s", status, data)
+	}
+	if answer.Accepted < 4096 || answer.Accepted >= len(body) {
+		t.Errorf("%d of %d bytes accepted", answer.Accepted, len(body))
+	}
+	g.ok("POST", "/v1/execs/"+id+"/kill", object{"signal": "KILL"})
 }

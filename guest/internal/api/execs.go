@@ -84,7 +84,12 @@ func (s *Server) execStdin(_ http.ResponseWriter, r *http.Request) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	n, err := s.box.Execs.Input(r.Context(), e, r.Body, r.URL.Query().Get("eof") == "1")
+	wait, err := number(r, "wait_ms", 0)
+	if err != nil {
+		return nil, err
+	}
+	patience := time.Duration(min(wait, 10*60*1000)) * time.Millisecond
+	n, err := s.box.Execs.Input(r.Context(), e, r.Body, r.URL.Query().Get("eof") == "1", patience)
 	if err != nil {
 		f := *fault.Of(err)
 		f.Details = nil

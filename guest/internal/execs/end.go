@@ -66,12 +66,15 @@ func (k *KillRequest) parse() (sig syscall.Signal, grace time.Duration, by strin
 	return sig, grace, by, nil
 }
 
-// Kill signals the whole tree, after the grace kills what is left, and returns when it is gone. An aborted wait does
-// not stop the work.
+// Kill signals the whole tree. A signal that asks for an end gets it: after the grace what is left is killed, and Kill
+// returns when it is gone. An aborted wait does not stop the work.
 func (r *Registry) Kill(ctx context.Context, e *Exec, k *KillRequest) error {
 	sig, grace, by, err := k.parse()
 	if err != nil {
 		return err
+	}
+	if sig != syscall.SIGKILL && !polite(sig) {
+		return r.notify(e, sig)
 	}
 	e.claim(by)
 	finished := make(chan struct{})
@@ -87,10 +90,21 @@ func (r *Registry) Kill(ctx context.Context, e *Exec, k *KillRequest) error {
 	}
 }
 
+// notify sends a signal that asks for no end. In a paused sandbox everything stays stopped.
+func (r *Registry) notify(e *Exec, sig syscall.Signal) error {
+	r.gate.RLock()
+	defer r.gate.RUnlock()
+	if r.closed != nil && sig == syscall.SIGCONT {
+		return r.closed
+	}
+	proc.Signal(e.match, sig)
+	return nil
+}
+
 func (r *Registry) bringDown(e *Exec, sig syscall.Signal, grace time.Duration) {
 	if sig != syscall.SIGKILL && grace > 0 {
 		if proc.Signal(e.match, sig) > 0 {
-			if polite(sig) && !r.refusing() {
+			if !r.refusing() {
 				// A stopped process acts on the signal only when it runs again.
 				proc.Signal(e.match, syscall.SIGCONT)
 			}

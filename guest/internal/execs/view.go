@@ -2,6 +2,7 @@ package execs
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -79,11 +80,21 @@ func (e *Exec) pieces(v *View) []Piece {
 	return list
 }
 
-// Input writes to stdin.
-func (r *Registry) Input(ctx context.Context, e *Exec, body io.Reader, eof bool) (int64, error) {
+// Input writes to stdin, for as long as the process takes to read it, or for the wait if there is one: then it tells how
+// much was taken.
+func (r *Registry) Input(ctx context.Context, e *Exec, body io.Reader, eof bool, wait time.Duration) (int64, error) {
 	if e.stdin.file != nil {
 		r.Activity()
 	}
 	defer r.Activity()
-	return e.stdin.write(ctx, body, eof)
+	if wait <= 0 {
+		return e.stdin.write(ctx, body, eof)
+	}
+	patient, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	n, err := e.stdin.write(patient, body, eof)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return n, nil
+	}
+	return n, err
 }
