@@ -95,6 +95,53 @@ export function execContract(house: () => ContractHouse): void {
     expect((await guest.viewExec(id, { wait_ms: 1 })).exec.status).toBe("running");
   });
 
+  test("a line that matches ends the wait, whole or not", async () => {
+    await guest.startExec(id, { command: "cat", keep_stdin: true }, {});
+    const waiting = guest.viewExec(id, { ...wait, until_match: "^(Serving|>>>)" });
+    await guest.writeStdin(id, Buffer.from("not Serving\nServing on 80\n"), false);
+    expect(await waiting).toMatchObject({
+      exec: { status: "running" },
+      matched: { stream: "stdout", offset: 12, line: "Serving on 80" },
+    });
+    const prompt = guest.viewExec(id, { ...wait, until_match: "^(Serving|>>>)", stdout_offset: 26 });
+    await guest.writeStdin(id, Buffer.from(">>> "), false);
+    expect((await prompt).matched).toEqual({ stream: "stdout", offset: 26, line: ">>> " });
+    const never = guest.viewExec(id, { ...wait, until_match: "never" });
+    await guest.writeStdin(id, Buffer.alloc(0), true);
+    const { exec, matched } = await never;
+    expect([exec.status, matched]).toEqual(["exited", undefined]);
+    const nonsense = { until_match: "(" };
+    await expect(guest.viewExec(id, nonsense)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    const unborn = newExecId();
+    await expect(guest.startExec(unborn, { command: "true" }, nonsense)).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+    });
+    await expect(guest.viewExec(unborn, {})).rejects.toMatchObject({ code: "EXEC_NOT_FOUND" });
+  });
+
+  test("the last lines, or those that match with a neighbour on either side", async () => {
+    const stdin = Array.from({ length: 9 }, (_, n) => `line ${n}${n % 5 === 3 ? " bad" : ""}\n`).join("");
+    await guest.startExec(id, { command: "cat; echo bad too >&2", stdin }, wait);
+    const tail = await guest.viewExec(id, { tail_lines: 2 });
+    expect([text(tail), text(tail, "stderr")]).toEqual(["line 7\nline 8 bad\n", "bad too\n"]);
+    expect(tail.segments[0]?.from).toBe(stdin.length - 18);
+    const found = await guest.viewExec(id, { match: "bad" });
+    expect(found.match_total).toBe(3);
+    expect(found.segments.map((segment) => [segment.stream, segment.from, segment.bytes.toString()])).toEqual([
+      ["stdout", 14, "line 2\nline 3 bad\nline 4\n"],
+      ["stdout", stdin.length - 18, "line 7\nline 8 bad\n"],
+      ["stderr", 0, "bad too\n"],
+    ]);
+    expect(await guest.viewExec(id, { match: "worse" })).toMatchObject({ match_total: 0, segments: [] });
+  });
+
+  test("a signal that asks for no end is only sent", async () => {
+    await guest.startExec(id, { command: "cat", keep_stdin: true }, {});
+    expect(await guest.killExec(id, { signal: "CONT", grace_ms: 0 })).toMatchObject({ status: "running" });
+    await guest.writeStdin(id, Buffer.from("alive"), true);
+    expect(text(await guest.viewExec(id, wait))).toBe("alive");
+  });
+
   test("long output is cut to its head and tail, and the rest stays readable", async () => {
     const lines = Array.from({ length: 20_000 }, (_, line) => `line ${line}\n`).join("");
     const snapshot = await guest.startExec(id, { command: "cat", stdin: lines }, { ...wait, max_bytes: 4096 });

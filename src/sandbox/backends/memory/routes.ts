@@ -3,6 +3,7 @@ import { streamFrames, type ViewRequest, viewOf } from "./exec-views.ts";
 import { Fault } from "./fault.ts";
 import type { FileToWrite } from "./files.ts";
 import type { FakeGuest } from "./guest.ts";
+import { compile } from "./search.ts";
 
 export interface Ask {
   method: string;
@@ -35,6 +36,9 @@ function json<T>(bytes: Buffer): T {
     throw new Fault("INVALID_ARGUMENT", "the body is no JSON");
   }
 }
+
+/** Signals that mean an end; all others are only sent. */
+const ending: ReadonlySet<string> = new Set(["TERM", "INT", "HUP", "QUIT", "KILL"]);
 
 const routes: Record<string, Route> = {
   "GET /v1/health": (guest) => ({ json: guest.health() }),
@@ -73,6 +77,7 @@ const routes: Record<string, Route> = {
   "GET /v1/execs": (guest) => ({ json: { execs: [...guest.execs.values()].reverse().map((exec) => exec.view()) } }),
   "POST /v1/execs/*": (guest, ask, id) => {
     const { view = {}, ...request } = json<ExecRequest & { view?: ViewRequest }>(ask.body);
+    if (view.until_match !== undefined) compile(view.until_match);
     return viewOf(guest, guest.start(id, request), view, ask.signal);
   },
   "POST /v1/execs/*/view": (guest, ask, id) => {
@@ -86,8 +91,10 @@ const routes: Record<string, Route> = {
   "POST /v1/execs/*/kill": async (guest, ask, id) => {
     const { signal = "TERM", by = "kill" } = json<{ signal?: string; by?: string }>(ask.body);
     const exec = guest.exec(id);
-    exec.kill(signal, by);
-    await exec.gone();
+    if (ending.has(signal)) {
+      exec.kill(signal, by);
+      await exec.gone();
+    }
     return { json: { exec: exec.view() } };
   },
   "POST /v1/execs/*/stdin": (guest, ask, id) => {
