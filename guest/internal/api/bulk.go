@@ -1,9 +1,17 @@
 package api
 
 import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
 	"net/http"
+	"strings"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 
+	"chorus-sandbox/guest/internal/fault"
 	"chorus-sandbox/guest/internal/files"
 	"chorus-sandbox/guest/internal/sandbox"
 )
@@ -60,4 +68,96 @@ func (s *Server) fileManage(_ http.ResponseWriter, r *http.Request) (any, error)
 		return nil, err
 	}
 	return managed, nil
+}
+
+// progress counts what moves as activity.
+type progress struct {
+	touch func()
+	last  time.Time
+}
+
+func (p *progress) moved() {
+	if now := time.Now(); now.Sub(p.last) > busyEvery {
+		p.last = now
+		p.touch()
+	}
+}
+
+type busyReader struct {
+	io.Reader
+	progress
+}
+
+func (r *busyReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.moved()
+	return n, err
+}
+
+type busyWriter struct {
+	http.ResponseWriter
+	progress
+	begun bool
+}
+
+func (w *busyWriter) Write(p []byte) (int, error) {
+	w.begun = true
+	n, err := w.ResponseWriter.Write(p)
+	w.moved()
+	return n, err
+}
+
+func (s *Server) tarPut(_ http.ResponseWriter, r *http.Request) (any, error) {
+	if s.box.Paused() {
+		return nil, sandbox.ErrPaused
+	}
+	defer s.box.Touch()
+	body := &busyReader{r.Body, progress{touch: s.box.Touch}}
+	extracted, err := s.box.Files.Extract(r.Context(), r.URL.Query().Get("path"), body)
+	if err != nil {
+		return nil, err
+	}
+	return extracted, nil
+}
+
+// leftOutTrailer tells, behind the archive, what is not in it.
+const leftOutTrailer = "guest-left-out"
+
+func (s *Server) tarGet(w http.ResponseWriter, r *http.Request) (any, error) {
+	defer s.box.Touch()
+	q := r.URL.Query()
+	out := &busyWriter{ResponseWriter: w, progress: progress{touch: s.box.Touch}}
+	w.Header().Set("content-type", "application/x-tar")
+	req := files.ArchiveRequest{Path: q.Get("path"), Include: q["include"], Exclude: q["exclude"]}
+	leftOut, err := s.box.Files.Archive(r.Context(), req, out)
+	switch {
+	case err != nil && out.begun:
+		log.Printf("the archive of %s is incomplete: %v", fault.Clip(req.Path, 128), err)
+		panic(http.ErrAbortHandler)
+	case err != nil:
+		return nil, err
+	}
+	if leftOut.Total > 0 {
+		text, err := json.Marshal(leftOut)
+		if err != nil {
+			return nil, err
+		}
+		w.Header().Set(http.TrailerPrefix+leftOutTrailer, ascii(string(text)))
+	}
+	return nil, nil
+}
+
+// ascii escapes what a header field cannot hold, in a way JSON understands.
+func ascii(text string) string {
+	var b strings.Builder
+	for _, c := range text {
+		if c < utf8.RuneSelf {
+			b.WriteRune(c)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{c}) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.String()
 }

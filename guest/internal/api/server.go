@@ -137,6 +137,8 @@ func (s *Server) routes() http.Handler {
 		"GET /v1/files/stat":              s.fileStat,
 		"POST /v1/files/search":           s.fileSearch,
 		"POST /v1/files/manage":           s.fileManage,
+		"PUT /v1/files/tar":               s.tarPut,
+		"GET /v1/files/tar":               s.tarGet,
 	} {
 		mux.HandleFunc(pattern, answer(h))
 	}

@@ -3,6 +3,7 @@ package files
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"strings"
 	"syscall"
 	"time"
@@ -158,7 +159,10 @@ func (s *searcher) begin(path string) error {
 		if err != nil {
 			return err
 		}
-		return s.open(fd, path)
+		if err := s.open(fd, path); err != errNothing {
+			return err
+		}
+		return nil
 	}
 	fd, err := sys.OpenPlain(full, syscall.O_RDONLY|syscall.O_DIRECTORY)
 	if err != nil {
@@ -229,13 +233,20 @@ func (s *searcher) step() (more bool, err error) {
 
 // open takes a file to be searched and reads its first block.
 func (s *searcher) open(fd int, path string) (err error) {
-	if s.end, err = readFull(fd, s.buf, 0); err != nil {
+	s.end, err = readFull(fd, s.buf, 0)
+	if err == nil && s.end == 0 {
+		s.out.FilesSearched++
+		err = errNothing
+	}
+	if err != nil {
 		syscall.Close(fd)
 		return err
 	}
 	s.fd, s.path, s.read = fd, path, s.read+int64(s.end)
 	return nil
 }
+
+var errNothing = errors.New("nothing to search")
 
 func (s *searcher) ignored(n node) bool {
 	for i := len(s.ignores) - 1; i >= 0; i-- {

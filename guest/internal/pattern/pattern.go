@@ -6,6 +6,8 @@ import (
 	"io"
 	"regexp"
 	"regexp/syntax"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"chorus-sandbox/guest/internal/fault"
@@ -15,7 +17,7 @@ const (
 	// MaxLen is the longest pattern.
 	MaxLen = 1 << 10
 	// maxSize bounds the compiled pattern, and with it what one byte of input can cost: "(x{1000}){1000}" is short too.
-	maxSize = 2000
+	maxSize = 2500
 	// shortLine is what is matched at once; longer lines are matched in a way that can be stopped in between.
 	shortLine = 4 << 10
 )
@@ -24,6 +26,7 @@ const (
 type Pattern struct {
 	re      *regexp.Regexp
 	literal []byte // what every match contains, if that is known
+	folded  []byte // the same in small letters, where the case does not matter
 }
 
 // Compile checks and compiles.
@@ -45,7 +48,11 @@ func Compile(text string, ignoreCase bool) (*Pattern, error) {
 	if err != nil {
 		return nil, fault.New(fault.InvalidArgument, "the pattern is not RE2: %v", err)
 	}
-	return &Pattern{re: re, literal: []byte(required(tree))}, nil
+	p := &Pattern{re: re, literal: []byte(required(tree, false))}
+	if len(p.literal) == 0 {
+		p.folded = []byte(required(tree, true))
+	}
+	return p, nil
 }
 
 // size estimates the length of the compiled pattern before repetitions are expanded.
@@ -66,23 +73,26 @@ func size(re *syntax.Regexp) int {
 	return min(n, 1<<20)
 }
 
-// required is the longest text that is part of every match.
-func required(re *syntax.Regexp) string {
+// required is the longest text that is part of every match: as it stands, or whatever its case.
+func required(re *syntax.Regexp, fold bool) string {
 	switch re.Op {
 	case syntax.OpLiteral:
-		if re.Flags&syntax.FoldCase == 0 {
+		switch {
+		case fold:
+			return foldable(re.Rune)
+		case re.Flags&syntax.FoldCase == 0:
 			return string(re.Rune)
 		}
 	case syntax.OpCapture, syntax.OpPlus:
-		return required(re.Sub[0])
+		return required(re.Sub[0], fold)
 	case syntax.OpRepeat:
 		if re.Min > 0 {
-			return required(re.Sub[0])
+			return required(re.Sub[0], fold)
 		}
 	case syntax.OpConcat:
 		longest := ""
 		for _, sub := range re.Sub {
-			if text := required(sub); len(text) > len(longest) {
+			if text := required(sub, fold); len(text) > len(longest) {
 				longest = text
 			}
 		}
@@ -91,12 +101,56 @@ func required(re *syntax.Regexp) string {
 	return ""
 }
 
+// foldable is the longest part whose characters have no other forms than a small and a capital letter of ASCII.
+// K and S have: the Kelvin sign and the long s.
+func foldable(text []rune) string {
+	longest := ""
+	for _, part := range strings.FieldsFunc(string(text), func(c rune) bool { return c > unicode.MaxASCII || strings.ContainsRune("kKsS", c) }) {
+		if len(part) > len(longest) {
+			longest = part
+		}
+	}
+	return strings.ToLower(longest)
+}
+
+// index finds what every match contains. Without such a text everything may match.
+func (p *Pattern) index(text []byte) int {
+	switch {
+	case len(p.literal) > 0:
+		return bytes.Index(text, p.literal)
+	case len(p.folded) > 0:
+		return indexFold(text, p.folded)
+	}
+	return 0
+}
+
+func indexFold(text, folded []byte) int {
+	first := folded[0]
+	for i := range len(text) - len(folded) + 1 {
+		if lower(text[i]) != first {
+			continue
+		}
+		n := 1
+		for n < len(folded) && lower(text[i+n]) == folded[n] {
+			n++
+		}
+		if n == len(folded) {
+			return i
+		}
+	}
+	return -1
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
+}
+
 // Skip tells how many bytes of text cannot hold the beginning of a line that matches.
 func (p *Pattern) Skip(text []byte) int {
-	if len(p.literal) == 0 {
-		return 0
-	}
-	i := bytes.Index(text, p.literal)
+	i := p.index(text)
 	if i < 0 {
 		return len(text)
 	}
@@ -105,7 +159,7 @@ func (p *Pattern) Skip(text []byte) int {
 
 // Find looks for the pattern in one line. stop ends the search in a long line, which then does not match.
 func (p *Pattern) Find(line []byte, stop func() bool) (from, to int, ok bool) {
-	if len(p.literal) > 0 && !bytes.Contains(line, p.literal) {
+	if p.index(line) < 0 {
 		return 0, 0, false
 	}
 	var at []int
