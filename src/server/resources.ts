@@ -11,6 +11,7 @@ import {
 import { SandboxError } from "../errors.ts";
 import type { Call, Sandboxes } from "../sandbox/api.ts";
 import { visible } from "../tools/render/text.ts";
+import { execStreamOf, execTemplate, readExecStream } from "./exec-resource.ts";
 import type { PolicyView } from "./instructions.ts";
 
 export const latestEvents = "sandbox-events://latest";
@@ -55,6 +56,7 @@ export const resourceTemplates: ListResourceTemplatesResult = {
       description: "State, limits and lease of one sandbox.",
       mimeType: json,
     },
+    execTemplate,
   ],
 };
 
@@ -78,6 +80,12 @@ export async function readResource(
   call: Call,
   sources: ResourceSources,
 ): Promise<ReadResourceResult> {
+  const output = execStreamOf(uri);
+  if (output !== undefined) {
+    const read = async () => readExecStream(output, await sandboxes(), call);
+    const text = await read().catch((error: unknown) => protocolError(error, uri));
+    return { contents: [{ uri, mimeType: "text/plain", text }] };
+  }
   const content = await contentOf(uri, sandboxes, call, sources).catch((error: unknown) => protocolError(error, uri));
   return { contents: [{ uri, mimeType: json, text: JSON.stringify(content) }] };
 }
@@ -128,6 +136,7 @@ export async function complete(
 export function protocolError(thrown: unknown, uri?: string): never {
   if (thrown instanceof ProtocolError) throw thrown;
   const { code, message, retryable, next } = SandboxError.from(thrown);
-  if (code === "SANDBOX_NOT_FOUND" && uri !== undefined) throw new ResourceNotFoundError(uri, `${code}: ${message}`);
+  if ((code === "SANDBOX_NOT_FOUND" || code === "EXEC_NOT_FOUND") && uri !== undefined)
+    throw new ResourceNotFoundError(uri, `${code}: ${message}`);
   throw new ProtocolError(ProtocolErrorCode.InternalError, `${code}: ${message}`, { code, retryable, next });
 }

@@ -202,7 +202,9 @@ describe.each([
     await expect(read("file:///etc/passwd")).rejects.toThrow(/not found/i);
     expect(await uris()).toContain(`sandbox://${id}`);
     const { resourceTemplates } = await session.client.listResourceTemplates();
-    expect(resourceTemplates.map((template) => template.uriTemplate)).toEqual(["sandbox://{sandbox_id}"]);
+    expect(resourceTemplates.map((template) => template.uriTemplate)).toEqual(
+      expect.arrayContaining(["sandbox://{sandbox_id}", "sandbox://{sandbox_id}/execs/{exec_id}/{stream}"]),
+    );
     const { completion } = await session.client.complete({
       ref: { type: "ref/resource", uri: "sandbox://{sandbox_id}" },
       argument: { name: "sandbox_id", value: "al" },
