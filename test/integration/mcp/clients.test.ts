@@ -4,6 +4,7 @@ import { Client as LegacyClient } from "@modelcontextprotocol/sdk/client/index.j
 import { StdioClientTransport as LegacyStdio } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { ResourceUpdatedNotificationSchema } from "@modelcontextprotocol/sdk/types.js";
 import { beforeAll, describe, expect, it } from "vitest";
+import { tools as registered } from "../../../src/tools/registry.ts";
 import { buildServer } from "../../support/mcp-process.ts";
 import { sandboxView } from "../../support/mcp-samples.ts";
 
@@ -96,7 +97,7 @@ describe.each([
     await using session = await connect();
     expect(session.client.getInstructions()).toContain("wait_s: 0");
     const { tools } = await session.client.listTools();
-    expect(tools).toHaveLength(14);
+    expect(tools).toHaveLength(registered.length);
     expect(
       tools.every((tool) => tool.outputSchema?.type === "object" && tool.annotations?.readOnlyHint !== undefined),
     ).toBe(true);
