@@ -461,7 +461,7 @@ func TestTransferSpeed(t *testing.T) {
 }
 
 func TestTenThousandSmallFiles(t *testing.T) {
-	g := serve(t)
+	g := serve(t, "--workdir", tmpfs(t, "size=64m"))
 	var entries []entry
 	for i := range 10_000 {
 		entries = append(entries, entry{fmt.Sprintf("dir%d/sub/file-%d.txt", i%100, i), strings.Repeat("text ", 200), tar.Header{}})

@@ -196,6 +196,9 @@ func (t *tree) entries(fd int, add func(name string)) error {
 			return err
 		}
 		n, err := syscall.ReadDirent(fd, buf)
+		if err == syscall.ENOENT {
+			return nil // the directory itself has been removed
+		}
 		if err != nil {
 			return err
 		}

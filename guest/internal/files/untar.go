@@ -18,6 +18,9 @@ const (
 	transferChunk = 256 << 10
 	maxTarEntries = 1_000_000
 	maxRefused    = 200
+	// Files up to smallFile wait, with their content, for others: up to queueMax changes are made at once.
+	smallFile = 32 << 10
+	queueMax  = 128
 	// lateDirs bounds the directories whose mode and time are set at the end, when nothing goes into them any more.
 	lateDirs = 100_000
 	// tailMax is how much may follow the end of an archive.
@@ -52,6 +55,9 @@ type extractor struct {
 	out  *Extracted
 	root int
 	buf  []byte
+
+	queue []change // what waits for a thread
+	used  int      // of buf, by the contents of files in the queue
 
 	parent     int // the directory of the last entry, kept open
 	parentName string
@@ -109,6 +115,9 @@ func (x *extractor) run() error {
 	for entries := 0; ; entries++ {
 		h, err := x.tar.Next()
 		if err == io.EOF {
+			if err := x.flush(); err != nil {
+				return err
+			}
 			return x.finish()
 		}
 		if err != nil {
@@ -122,10 +131,12 @@ func (x *extractor) run() error {
 		default:
 			err = x.entry(h)
 		}
-		var why refusal
-		if errors.As(err, &why) {
-			x.refuse(h.Name, string(why))
-		} else if err != nil {
+		if why, ok := err.(refusal); ok {
+			if err = x.flush(); err == nil {
+				x.refuse(h.Name, string(why)) // in the order of the archive
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -136,7 +147,10 @@ func (x *extractor) broken(err error) error {
 	if x.ctx.Err() != nil {
 		return x.ctx.Err()
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := x.flush(); err != nil {
+		return err
+	}
+	if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fault.New(fault.InvalidArgument, "the archive ends early, after %d files", x.out.Files)
 	}
 	return fault.New(fault.InvalidArgument, "the body is not a tar stream that can be read: %s", fault.Clip(err.Error(), 128))
@@ -202,109 +216,9 @@ func entryName(name string) (string, error) {
 	return strings.Join(parts, "/"), nil
 }
 
-// change runs one change on the pool. Errors that concern this entry alone become refusals.
-func (x *extractor) change(name string, job func(parent int, base string) error) error {
-	var refused error
-	err := x.f.do(x.ctx, name, func() error {
-		dir, base := cutLast(name)
-		err := x.enter(dir)
-		if err == nil {
-			err = job(x.parent, base)
-		}
-		if refused = ofEntry(err); refused != nil {
-			return nil
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return refused
-}
-
-// ofEntry is the refusal an error amounts to, or nil.
-func ofEntry(err error) error {
-	switch err {
-	case syscall.EACCES, syscall.EPERM:
-		return refusal("permission denied for the sandbox's user")
-	case syscall.EROFS:
-		return refusal("a read-only file system")
-	case syscall.ENAMETOOLONG:
-		return refusal("the name is too long")
-	case syscall.EISDIR, syscall.ENOTEMPTY, syscall.EEXIST:
-		return refusal("a directory has this name")
-	case syscall.ENOTDIR:
-		return refusal("the name leads through a file")
-	case syscall.ELOOP:
-		return refusal("the name leads through a symlink")
-	case syscall.ENOENT:
-		return refusal("its directory went away meanwhile")
-	case syscall.ETXTBSY, syscall.EBUSY, syscall.EINVAL, syscall.EILSEQ:
-		return refusal(err.Error())
-	}
-	if _, ok := err.(refusal); ok {
-		return err
-	}
-	return nil
-}
-
-// enter opens a directory, and makes what lacks on the way. A link on the way is an error, never followed.
-func (x *extractor) enter(dir string) error {
-	if x.parent >= 0 && dir == x.parentName {
-		return nil
-	}
-	x.leaveParent()
-	fd, err := sys.Dup(x.root)
-	if err != nil {
-		return err
-	}
-	for rest := dir; rest != ""; {
-		var part string
-		part, rest, _ = strings.Cut(rest, "/")
-		next, err := enterDir(fd, part)
-		syscall.Close(fd)
-		if err != nil {
-			return err
-		}
-		fd = next
-	}
-	x.parent, x.parentName = fd, dir
-	return nil
-}
-
-func enterDir(fd int, name string) (int, error) {
-	const flags = sys.OPath | syscall.O_DIRECTORY | syscall.O_NOFOLLOW | syscall.O_CLOEXEC
-	next, err := syscall.Openat(fd, name, flags, 0)
-	if err == syscall.ENOENT {
-		if err = syscall.Mkdirat(fd, name, 0o755); err != nil && err != syscall.EEXIST {
-			return -1, err
-		}
-		next, err = syscall.Openat(fd, name, flags, 0)
-	}
-	if err == syscall.ENOTDIR {
-		var st syscall.Stat_t
-		if sys.Fstatat(fd, name, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFLNK {
-			err = syscall.ELOOP
-		}
-	}
-	return next, err
-}
-
-func cutLast(name string) (dir, base string) {
-	i := strings.LastIndexByte(name, '/')
-	return name[:max(i, 0)], name[i+1:]
-}
-
-func (x *extractor) leaveParent() {
-	if x.parent >= 0 {
-		syscall.Close(x.parent)
-		x.parent, x.parentName = -1, ""
-	}
-}
-
 func (x *extractor) dir(name string, h *tar.Header) error {
 	made := false
-	err := x.change(name, func(parent int, base string) error {
+	run := func(parent int, base string) error {
 		err := syscall.Mkdirat(parent, base, 0o755)
 		if made = err == nil; err != syscall.EEXIST {
 			return err
@@ -317,40 +231,19 @@ func (x *extractor) dir(name string, h *tar.Header) error {
 			return refusal("a " + kind + " has this name")
 		}
 		return nil // it stays as it is
-	})
-	if made && len(x.late) < lateDirs {
-		x.late = append(x.late, lateDir{name, uint32(h.Mode) & 0o777, h.ModTime})
 	}
-	return err
-}
-
-// finish gives the directories their modes and times, the innermost first.
-func (x *extractor) finish() error {
-	next := len(x.late)
-	if next == 0 {
-		return nil
-	}
-	return x.f.steps(x.ctx, x.path, func() (more bool, err error) {
-		next--
-		d := x.late[next]
-		dir, base := cutLast(d.name)
-		if x.enter(dir) == nil {
-			const flags = syscall.O_RDONLY | syscall.O_DIRECTORY | syscall.O_NOFOLLOW | syscall.O_CLOEXEC
-			if fd, err := syscall.Openat(x.parent, base, flags, 0); err == nil {
-				_ = sys.SetModified(fd, d.at)
-				_ = syscall.Fchmod(fd, d.mode)
-				syscall.Close(fd)
-			}
+	return x.submit(change{h.Name, name, run, func() {
+		if made && len(x.late) < lateDirs {
+			x.late = append(x.late, lateDir{name, uint32(h.Mode) & 0o777, h.ModTime})
 		}
-		return next > 0, nil
-	})
+	}})
 }
 
 func (x *extractor) symlink(name string, h *tar.Header) error {
 	if err := staysInside(name, h.Linkname); err != nil {
 		return err
 	}
-	err := x.change(name, func(parent int, base string) error {
+	run := func(parent int, base string) error {
 		temp := tempName()
 		if err := sys.Symlinkat(h.Linkname, parent, temp); err != nil {
 			return err
@@ -361,11 +254,8 @@ func (x *extractor) symlink(name string, h *tar.Header) error {
 			_ = sys.Unlinkat(parent, temp, false)
 		}
 		return err
-	})
-	if err == nil {
-		x.out.Files++
 	}
-	return err
+	return x.submit(change{h.Name, name, run, func() { x.out.Files++ }})
 }
 
 // staysInside refuses targets that leave the root. The directories a name leads through are no links, so going up from
@@ -393,64 +283,4 @@ func staysInside(name, target string) error {
 		return refusal("a symlink that leaves the path")
 	}
 	return nil
-}
-
-// file writes beside the name and then takes its place, so that nobody sees half a file.
-func (x *extractor) file(name string, h *tar.Header) error {
-	temp, fd := "", -1
-	defer func() {
-		if fd >= 0 {
-			_ = x.f.pool.Do(context.WithoutCancel(x.ctx), func() {
-				syscall.Close(fd)
-				_ = sys.Unlinkat(x.parent, temp, false)
-			})
-		}
-	}()
-	for left, first := h.Size, true; first || left > 0; first = false {
-		n, err := io.ReadFull(x.tar, x.buf[:min(left, int64(len(x.buf)))])
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return x.broken(err)
-		}
-		left -= int64(n)
-		// Small files are one job, and what is behind the first piece of a large one needs no name any more.
-		err = x.change(name, func(parent int, base string) (err error) {
-			if first {
-				temp = tempName()
-				const flags = syscall.O_WRONLY | syscall.O_CREAT | syscall.O_EXCL | syscall.O_NOFOLLOW | syscall.O_CLOEXEC
-				if fd, err = syscall.Openat(parent, temp, flags, 0o600); err != nil {
-					fd = -1
-					return err
-				}
-			}
-			if err := writeFull(fd, x.buf[:n]); err != nil {
-				return err
-			}
-			if left > 0 {
-				return nil
-			}
-			return x.place(fd, parent, temp, base, h)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	syscall.Close(fd)
-	fd = -1
-	x.out.Files++
-	x.out.Bytes += h.Size
-	return nil
-}
-
-// place gives a complete file its mode, its time and its name.
-func (x *extractor) place(fd, parent int, temp, base string, h *tar.Header) error {
-	if err := syscall.Fchmod(fd, uint32(h.Mode)&0o777); err != nil {
-		return err
-	}
-	if err := sys.SetModified(fd, h.ModTime); err != nil {
-		return err
-	}
-	return syscall.Renameat(parent, temp, parent, base)
 }
