@@ -88,7 +88,7 @@ export function execResult(
   context: NoteContext & { eventCursor: string },
 ): ExecResult {
   const { exec } = snapshot;
-  const read = asked.match === undefined ? streamText : matchText;
+  const read = snapshot.match_total === undefined ? streamText : matchText;
   const stdout = read(snapshot, "stdout", asked.stdout_offset ?? 0);
   const stderr = read(snapshot, "stderr", asked.stderr_offset ?? 0);
   const omitted = [...stdout.omitted, ...stderr.omitted];
@@ -128,11 +128,12 @@ function searchNotes({ exec, segments, matched, match_total }: ExecSnapshot, ask
     } else if (exec.status === "running") notes.push("until_match: no line matches so far.");
     else notes.push("until_match: it ended without a line that matches.");
   }
-  if (asked.match !== undefined) {
-    const total = match_total ?? 0;
+  if (asked.match !== undefined && match_total === undefined) {
+    notes.push("match: the guest of this sandbox is too old to search; a new sandbox can.");
+  } else if (match_total !== undefined) {
     const gone = exec.omitted_bytes > 0 ? ` ${exec.omitted_bytes} bytes are no longer kept and were not searched.` : "";
     const shown = segments.length < mostSegments ? "" : " The first are shown; *_offset = *_next finds the others.";
-    notes.push(`match: ${total === 1 ? "1 line matches" : `${total} lines match`}.${shown}${gone}`);
+    notes.push(`match: ${match_total === 1 ? "1 line matches" : `${match_total} lines match`}.${shown}${gone}`);
   }
   return notes;
 }

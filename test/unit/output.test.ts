@@ -111,6 +111,8 @@ describe("execResult", () => {
     expect(notesOf({ exec: { ...exec, omitted_bytes: 5 }, match_total: 0 }, { match: "x" })).toMatch(
       /5 bytes are no longer kept/,
     );
+    const old = execResult({ exec, segments: [segment(0, "all of it")] }, { match: "x" }, context);
+    expect([old.stdout, old.notes?.join()]).toEqual(["all of it", expect.stringContaining("too old to search")]);
   });
 
   it("has an exit code only when the process exited by itself", () => {

@@ -16,6 +16,8 @@ type output struct {
 	file  *os.File
 	spool *spool.Spool
 	eof   chan struct{}
+
+	moving sync.Mutex // held from a read until its bytes are in the spool
 }
 
 // Buffers are taken only when there is something to read: hundreds of silent execs cost none.
@@ -33,7 +35,9 @@ func (o *output) pump(changed func(), lost func()) {
 		var buf *[]byte
 		var n int
 		var failed error
+		held := false
 		err := conn.Read(func(fd uintptr) bool {
+			o.moving.Lock()
 			buf = buffers.Get().(*[]byte)
 			for {
 				if n, failed = syscall.Read(int(fd), *buf); failed != syscall.EINTR {
@@ -43,12 +47,19 @@ func (o *output) pump(changed func(), lost func()) {
 			if failed == syscall.EAGAIN {
 				buffers.Put(buf)
 				buf = nil
+				o.moving.Unlock()
 				return false
 			}
+			held = true
 			return true
 		})
-		if n > 0 && failed == nil && err == nil {
-			if o.spool.Write((*buf)[:n]) {
+		more := n > 0 && failed == nil && err == nil
+		dropped := more && o.spool.Write((*buf)[:n])
+		if held {
+			o.moving.Unlock()
+		}
+		if more {
+			if dropped {
 				lost()
 			}
 			buffers.Put(buf)
@@ -78,6 +89,38 @@ func (o *output) unread() int {
 	return int(n)
 }
 
+// owed is how much the spool holds once it has all that was written until now.
+func (o *output) owed() int64 {
+	o.moving.Lock()
+	defer o.moving.Unlock()
+	return o.spool.Total() + int64(o.unread())
+}
+
+// settleMax is for a machine so busy that reading a full pipe takes that long; without it an end could be told without its output.
+const settleMax = 10 * time.Second
+
+// settle waits until all that was written before the main process ended is in the spools, however busy the machine is.
+func (e *Exec) settle() {
+	limit := time.NewTimer(settleMax)
+	defer limit.Stop()
+	for _, o := range e.outputs {
+		owed := o.owed()
+		for open := true; open; {
+			changed := e.Changed()
+			if o.spool.Total() >= owed {
+				break
+			}
+			select {
+			case <-o.eof:
+				open = false
+			case <-changed:
+			case <-limit.C:
+				return
+			}
+		}
+	}
+}
+
 const (
 	drainMax   = 100 * time.Millisecond
 	drainQuiet = 15 * time.Millisecond
@@ -86,6 +129,7 @@ const (
 // drain waits, after the main process has ended, for the end of its output: the end of the streams or, where children
 // keep them open, a moment of silence.
 func (e *Exec) drain() {
+	e.settle()
 	limit := time.NewTimer(drainMax)
 	defer limit.Stop()
 	quiet := time.NewTimer(drainQuiet)
