@@ -16,6 +16,10 @@ type viewHeader struct {
 	Exec     execs.Info    `json:"exec"`
 	Segments []execs.Piece `json:"segments"`
 	Facts    *facts.Page   `json:"facts,omitempty"`
+
+	Matched      *execs.Matched `json:"matched,omitempty"`
+	MatchTotal   *int           `json:"match_total,omitempty"`
+	MatchPartial bool           `json:"match_partial,omitempty"`
 }
 
 func (s *Server) execStart(w http.ResponseWriter, r *http.Request) (any, error) {
@@ -46,14 +50,17 @@ func (s *Server) execView(w http.ResponseWriter, r *http.Request) (any, error) {
 }
 
 func (s *Server) writeView(w http.ResponseWriter, r *http.Request, e *execs.Exec, view *execs.View) error {
-	info, pieces := e.Look(r.Context(), view)
-	header := viewHeader{Exec: info, Segments: pieces}
+	sight := e.Look(r.Context(), view)
+	header := viewHeader{
+		Exec: sight.Info, Segments: sight.Pieces,
+		Matched: sight.Matched, MatchTotal: sight.MatchTotal, MatchPartial: sight.MatchPartial,
+	}
 	if view.FactsAfter != nil {
 		page := s.box.Facts.After(*view.FactsAfter)
 		header.Facts = &page
 	}
-	data := make([][]byte, len(pieces))
-	for i, p := range pieces {
+	data := make([][]byte, len(sight.Pieces))
+	for i, p := range sight.Pieces {
 		data[i] = p.Data
 	}
 	return writeFramed(w, header, data...)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"chorus-sandbox/guest/internal/fault"
+	"chorus-sandbox/guest/internal/pattern"
 )
 
 // Window is the size of a terminal.
@@ -49,6 +50,11 @@ type View struct {
 	StderrOffset int64   `json:"stderr_offset"`
 	MaxBytes     *int64  `json:"max_bytes"`
 	FactsAfter   *uint64 `json:"facts_after"`
+	UntilMatch   *string `json:"until_match"`
+	TailLines    *int64  `json:"tail_lines"`
+	Match        *string `json:"match"`
+
+	untilMatch, match *pattern.Pattern // after Check
 }
 
 const (
@@ -68,13 +74,29 @@ func CheckID(id string) error {
 	return nil
 }
 
-// Check bounds a view.
+// Check bounds a view and compiles its patterns.
 func (v *View) Check() error {
 	if v.Until != "" && v.Until != "exit" && v.Until != "output" {
 		return fault.New(fault.InvalidArgument, "until is exit or output")
 	}
 	if v.WaitMs < 0 || v.StdoutOffset < 0 || v.StderrOffset < 0 || v.MaxBytes != nil && *v.MaxBytes < 0 {
 		return fault.New(fault.InvalidArgument, "wait_ms, offsets and max_bytes are not negative")
+	}
+	if v.TailLines != nil && *v.TailLines < 1 {
+		return fault.New(fault.InvalidArgument, "tail_lines is 1 or more")
+	}
+	for _, p := range []struct {
+		name string
+		text *string
+		into **pattern.Pattern
+	}{{"until_match", v.UntilMatch, &v.untilMatch}, {"match", v.Match, &v.match}} {
+		if p.text == nil {
+			continue
+		}
+		var err error
+		if *p.into, err = pattern.Compile(*p.text, false); err != nil {
+			return fault.New(fault.InvalidArgument, "%s: %s", p.name, fault.Of(err).Message)
+		}
 	}
 	return nil
 }

@@ -17,67 +17,82 @@ type Piece struct {
 	Data   []byte `json:"-"`
 }
 
+// Sight is what a view shows.
+type Sight struct {
+	Info    Info
+	Pieces  []Piece
+	Matched *Matched
+	// MatchTotal is how many lines match, and MatchPartial says that not all were looked at.
+	MatchTotal   *int
+	MatchPartial bool
+}
+
 // Look waits as the view asks and returns the exec and its output from the offsets on.
-func (e *Exec) Look(ctx context.Context, v *View) (Info, []Piece) {
-	e.wait(ctx, v)
+func (e *Exec) Look(ctx context.Context, v *View) Sight {
+	matched := e.await(ctx, v)
 	e.Recount()
 	for {
 		ended := e.Ended()
-		pieces := e.pieces(v)
-		info := e.Info()
+		sight := e.see(ctx, v)
+		sight.Info, sight.Matched = e.Info(), matched
 		// An exec that ended in between has output the pieces lack: look again, so that "ended" always means "all of it".
-		if ended == (info.Status != Running) || ended {
-			return info, pieces
+		if ended == (sight.Info.Status != Running) || ended {
+			return sight
 		}
 		<-e.done
 	}
 }
 
-func (e *Exec) wait(ctx context.Context, v *View) {
-	if v.WaitMs <= 0 || e.Ended() {
-		return
-	}
-	timer := time.NewTimer(v.wait())
-	defer timer.Stop()
-	for {
-		var changed <-chan struct{}
-		if v.Until == "output" {
-			changed = e.Changed()
-			if e.stdout.Total() > v.StdoutOffset || e.stderr.Total() > v.StderrOffset {
-				return
-			}
-		}
-		select {
-		case <-e.done:
-			return
-		case <-changed:
-		case <-timer.C:
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
+// cutting is how much a stream has to show and how to get at most so much of it.
+type cutting struct {
+	stream    string
+	available int64
+	cut       func(limit int64) []spool.Segment
 }
 
-// pieces shares max_bytes out: each stream half of it, and what one does not need goes to the other.
-func (e *Exec) pieces(v *View) []Piece {
+// see shares max_bytes out: each stream half of it, and what one does not need goes to the other.
+func (e *Exec) see(ctx context.Context, v *View) Sight {
+	sight := Sight{Pieces: []Piece{}}
+	stdout, stderr := v.StdoutOffset, v.StderrOffset
+	if v.TailLines != nil {
+		stdout, stderr = e.stdout.LastLines(stdout, *v.TailLines), e.stderr.LastLines(stderr, *v.TailLines)
+	}
+	var out, err cutting
+	if v.match != nil {
+		stop := stopper(ctx, matchTime)
+		inOut, inErr := find(e.stdout, stdout, v.match, stop), find(e.stderr, stderr, v.match, stop)
+		total := inOut.total + inErr.total
+		sight.MatchTotal, sight.MatchPartial = &total, inOut.partial || inErr.partial
+		most := min(len(inErr.spans), max(maxSpans/2, maxSpans-len(inOut.spans)))
+		out = cutting{"stdout", inOut.size(), func(n int64) []spool.Segment { return inOut.cut(e.stdout, n, maxSpans-most) }}
+		err = cutting{"stderr", inErr.size(), func(n int64) []spool.Segment { return inErr.cut(e.stderr, n, most) }}
+	} else {
+		live := !e.Ended()
+		out, err = shown("stdout", e.stdout, stdout, v, live), shown("stderr", e.stderr, stderr, v, live)
+	}
 	limit := v.maxBytes()
-	out, err := e.stdout.Available(v.StdoutOffset), e.stderr.Available(v.StderrOffset)
-	forErr := min(err, limit/2)
-	forOut := min(out, limit-forErr)
-	forErr = min(err, limit-forOut)
-	live := !e.Ended()
-	list := []Piece{}
-	add := func(stream string, segments []spool.Segment) {
-		for _, s := range segments {
-			if len(s.Data) > 0 {
-				list = append(list, Piece{stream, s.From, len(s.Data), s.Data})
-			}
+	forErr := min(err.available, limit/2)
+	forOut := min(out.available, limit-forErr)
+	forErr = min(err.available, limit-forOut)
+	sight.add(out, forOut)
+	sight.add(err, forErr)
+	return sight
+}
+
+func shown(name string, s *spool.Spool, offset int64, v *View, live bool) cutting {
+	cut := s.Cut
+	if v.TailLines != nil {
+		cut = s.CutTail
+	}
+	return cutting{name, s.Available(offset), func(limit int64) []spool.Segment { return cut(offset, limit, live) }}
+}
+
+func (s *Sight) add(c cutting, limit int64) {
+	for _, g := range c.cut(limit) {
+		if len(g.Data) > 0 {
+			s.Pieces = append(s.Pieces, Piece{c.stream, g.From, len(g.Data), g.Data})
 		}
 	}
-	add("stdout", e.stdout.Cut(v.StdoutOffset, forOut, live))
-	add("stderr", e.stderr.Cut(v.StderrOffset, forErr, live))
-	return list
 }
 
 // Input writes to stdin, for as long as the process takes to read it, or for the wait if there is one: then it tells how

@@ -60,6 +60,56 @@ func (s *Spool) Cut(offset, limit int64, live bool) []Segment {
 	return join(head, tail)
 }
 
+// CutTail copies the last bytes from offset on, at most limit, and begins with a line where that does not cost too much.
+func (s *Spool) CutTail(offset, limit int64, live bool) []Segment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ranges := clip(s.ranges(), offset)
+	if len(ranges) == 0 || limit <= 0 {
+		return nil
+	}
+	last := ranges[len(ranges)-1]
+	from := max(last.From, last.To-limit)
+	tail := s.copyOf(Range{from, last.To})
+	if from > last.From {
+		skip := cutStart(tail.Data)
+		tail.From, tail.Data = tail.From+int64(skip), tail.Data[skip:]
+	}
+	if live {
+		tail.Data = trimOpen(tail.Data, len(tail.Data) > 4)
+	}
+	return []Segment{tail}
+}
+
+// LastLines is where the last n lines begin; with fewer lines, where what is kept without a gap begins. It is never less
+// than offset.
+func (s *Spool) LastLines(offset, n int64) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	begin := s.total
+	for i := len(s.chunks) - 1; i >= 0 && begin > offset; i-- {
+		c := s.chunks[i]
+		if len(c.data) == 0 {
+			continue
+		}
+		if c.to() != begin {
+			break
+		}
+		begin = c.from
+		data := c.data
+		if c.to() == s.total && data[len(data)-1] == '\n' {
+			data = data[:len(data)-1] // the end of the last line begins none
+		}
+		for at := bytes.LastIndexByte(data, '\n'); at >= 0; at = bytes.LastIndexByte(data, '\n') {
+			if n--; n == 0 {
+				return max(offset, c.from+int64(at)+1)
+			}
+			data = data[:at]
+		}
+	}
+	return max(offset, begin)
+}
+
 func join(head, tail Segment) []Segment {
 	switch {
 	case len(head.Data) == 0:
