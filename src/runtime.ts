@@ -78,6 +78,7 @@ export class Runtime implements AsyncDisposable {
       connections,
       policy: config.policy,
       defaultImage: config.image,
+      hostDirs: config.hostDirs,
       tenant: config.tenant,
       logger,
       settling: new Map<string, Promise<void>>(),

@@ -4,8 +4,12 @@ import type {
   EventsResult,
   ExecResult,
   ExecRow,
+  FileEditResult,
   FileListResult,
+  FileManageResult,
   FileReadResult,
+  FileSearchResult,
+  FileTransferResult,
   FileWriteResult,
   SandboxList,
   SandboxView,
@@ -131,6 +135,37 @@ export interface FileListRequest {
   cursor?: string | undefined;
 }
 
+export interface FileEditRequest {
+  path: string;
+  edits: { old_string: string; new_string: string; replace_all?: boolean | undefined }[];
+  if_match?: string | undefined;
+}
+
+export interface FileSearchRequest {
+  /** RE2. */
+  pattern: string;
+  path?: string | undefined;
+  glob?: string | undefined;
+  ignore_case?: boolean | undefined;
+  context?: number | undefined;
+  limit?: number | undefined;
+}
+
+export interface FileManageRequest {
+  op: "mkdir" | "move" | "copy" | "delete";
+  path: string;
+  dest?: string | undefined;
+  recursive?: boolean | undefined;
+}
+
+export interface FileTransferRequest {
+  host_path: string;
+  path: string;
+  /** In gitignore syntax, as `exclude`. */
+  include?: string[] | undefined;
+  exclude?: string[] | undefined;
+}
+
 export interface EventsRequest {
   sandbox_id?: string | undefined;
   exec_id?: string | undefined;
@@ -169,6 +204,11 @@ export interface Sandboxes {
   fileRead(sandbox: string, request: FileReadRequestView, call: Call): Promise<FileReadResult>;
   fileWrite(sandbox: string, files: FileWriteRequest[], call: Call): Promise<FileWriteResult>;
   fileList(sandbox: string, request: FileListRequest, call: Call): Promise<FileListResult>;
+  fileEdit(sandbox: string, request: FileEditRequest, call: Call): Promise<FileEditResult>;
+  fileSearch(sandbox: string, request: FileSearchRequest, call: Call): Promise<FileSearchResult>;
+  fileManage(sandbox: string, request: FileManageRequest, call: Call): Promise<FileManageResult>;
+  fileUpload(sandbox: string, request: FileTransferRequest, call: Call): Promise<FileTransferResult>;
+  fileDownload(sandbox: string, request: FileTransferRequest, call: Call): Promise<FileTransferResult>;
 
   stats(sandbox: string, call: Call): Promise<StatsView>;
   events(request: EventsRequest, call: Call): Promise<EventsResult>;

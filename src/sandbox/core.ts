@@ -2,6 +2,7 @@ import type { Logger } from "../logger.ts";
 import type { SandboxBackend } from "./backend.ts";
 import type { Connections } from "./connections.ts";
 import type { JournalEntry } from "./events.ts";
+import type { HostDir } from "./host-dirs.ts";
 import type { Policy } from "./policy.ts";
 import type { Store } from "./store/types.ts";
 
@@ -12,6 +13,8 @@ export interface Core {
   readonly connections: Connections;
   readonly policy: Policy;
   readonly defaultImage: string;
+  /** Folders of the host that are open to uploads and downloads. */
+  readonly hostDirs: readonly HostDir[];
   readonly tenant: string;
   readonly logger: Logger;
   /** Ends being settled by this process, by sandbox: several signs of one death share the work. */

@@ -1,26 +1,52 @@
 import { SandboxError } from "../errors.ts";
 import { findSandbox, withGuest } from "./access.ts";
-import type { Call, FileListRequest, FileReadRequestView, FileWriteRequest } from "./api.ts";
+import type {
+  Call,
+  FileEditRequest,
+  FileListRequest,
+  FileManageRequest,
+  FileReadRequestView,
+  FileSearchRequest,
+  FileTransferRequest,
+  FileWriteRequest,
+} from "./api.ts";
 import type { Core } from "./core.ts";
 import { FileChanges } from "./file-changes.ts";
+import { editFile } from "./file-edit.ts";
+import { onceOnly, writeOnce } from "./file-once.ts";
+import { Transfers } from "./file-transfer.ts";
 import type { FileReadAnswer, FileToWrite } from "./guest/types.ts";
 import { requireLive, requireRunning } from "./lifecycle.ts";
-import type { FileListResult, FileReadResult, FileWriteResult } from "./views.ts";
+import type {
+  FileEditResult,
+  FileListResult,
+  FileManageResult,
+  FileReadResult,
+  FileSearchResult,
+  FileTransferResult,
+  FileWriteResult,
+} from "./views.ts";
 
 const maxWriteBytes = 8 * 2 ** 20;
 const defaultReadBytes = 32 * 1024;
 const defaultEntries = 200;
-/** Room for content in an answer, escaped as JSON. */
-const maxEscapedBytes = 60 * 1024;
+const defaultMatches = 100;
+
+const stoppedNote = {
+  time: "The search took too long and stopped: narrow it with path or glob.",
+  size: "The search read as much as one search may and stopped: narrow it with path or glob.",
+};
 
 /** Reading and writing files through the guest. */
 export class Files {
   readonly #core: Core;
   readonly #changes: FileChanges;
+  readonly #transfers: Transfers;
 
   constructor(core: Core) {
     this.#core = core;
     this.#changes = new FileChanges(core);
+    this.#transfers = new Transfers(core);
   }
 
   async read(sandbox: string, request: FileReadRequestView, call: Call): Promise<FileReadResult> {
@@ -34,44 +60,27 @@ export class Files {
     requireLive(record);
     const byBytes = request.offset !== undefined || request.encoding === "base64";
     const encoding = request.encoding ?? "utf8";
-    const read = (maxBytes: number) =>
-      withGuest(
-        this.#core,
-        record.sandbox_id,
-        call.signal,
-        (guest) =>
-          guest.readFile(
-            {
-              path: request.path,
-              max_bytes: maxBytes,
-              ...(byBytes
-                ? { offset: request.offset ?? 0 }
-                : {
-                    line_start: request.line_start ?? 1,
-                    ...(request.line_end !== undefined && { line_end: request.line_end }),
-                  }),
-            },
-            call.signal,
-          ),
-        { repeatable: true },
-      );
-    let maxBytes = request.max_bytes ?? defaultReadBytes;
-    let answer = await read(maxBytes);
-    let result = fileReadResult(request, answer, encoding);
-    // What is asked for and what fits a result differ: base64 and escapes take more room.
-    for (
-      let escaped = escapedBytes(result);
-      escaped > maxEscapedBytes && maxBytes > 1024;
-      escaped = escapedBytes(result)
-    ) {
-      maxBytes = Math.max(
-        1024,
-        Math.floor((Math.min(maxBytes, answer.bytes.length) * maxEscapedBytes * 0.95) / escaped),
-      );
-      answer = await read(maxBytes);
-      result = fileReadResult(request, answer, encoding);
-    }
-    return result;
+    const answer = await withGuest(
+      this.#core,
+      record.sandbox_id,
+      call.signal,
+      (guest) =>
+        guest.readFile(
+          {
+            path: request.path,
+            max_bytes: request.max_bytes ?? defaultReadBytes,
+            ...(byBytes
+              ? { offset: request.offset ?? 0 }
+              : {
+                  line_start: request.line_start ?? 1,
+                  ...(request.line_end !== undefined && { line_end: request.line_end }),
+                }),
+          },
+          call.signal,
+        ),
+      { repeatable: true },
+    );
+    return fileReadResult(request, answer, encoding);
   }
 
   async write(sandbox: string, files: FileWriteRequest[], call: Call): Promise<FileWriteResult> {
@@ -84,19 +93,7 @@ export class Files {
         next: "Write them in several calls, or create the data inside the sandbox with exec_run.",
       });
     }
-    let sent = false;
-    const written = await withGuest(
-      this.#core,
-      record.sandbox_id,
-      call.signal,
-      (guest) => {
-        sent = true;
-        return guest.writeFiles(toWrite, call.signal);
-      },
-      { repeatable: false },
-    ).catch((error: unknown) => {
-      throw sent ? unsure(error) : error;
-    });
+    const written = await writeOnce(this.#core, record.sandbox_id, toWrite, call.signal);
     this.#changes.add(
       record.sandbox_id,
       written.map((file) => ({ path: file.path, op: file.created ? "create" : "write", size_bytes: file.size_bytes })),
@@ -138,6 +135,59 @@ export class Files {
     };
   }
 
+  async edit(sandbox: string, request: FileEditRequest, call: Call): Promise<FileEditResult> {
+    const record = findSandbox(this.#core, sandbox);
+    requireRunning(record);
+    const { size_bytes, ...result } = await editFile(this.#core, record.sandbox_id, request, call);
+    this.#changes.add(record.sandbox_id, [{ path: request.path, op: "edit", size_bytes }], call);
+    return result;
+  }
+
+  async search(sandbox: string, request: FileSearchRequest, call: Call): Promise<FileSearchResult> {
+    const record = findSandbox(this.#core, sandbox);
+    requireLive(record);
+    const { pattern, path = ".", glob, ignore_case, context, limit = defaultMatches } = request;
+    const search = {
+      ...{ pattern, path, limit },
+      ...(glob !== undefined && { glob }),
+      ...(ignore_case !== undefined && { ignore_case }),
+      ...(context !== undefined && { context }),
+    };
+    const { stopped, ...found } = await withGuest(
+      this.#core,
+      record.sandbox_id,
+      call.signal,
+      (guest) => guest.searchFiles(search, call.signal),
+      { repeatable: true },
+    );
+    return stopped === undefined ? found : { ...found, notes: [stoppedNote[stopped]] };
+  }
+
+  async manage(sandbox: string, request: FileManageRequest, call: Call): Promise<FileManageResult> {
+    const record = findSandbox(this.#core, sandbox);
+    requireRunning(record);
+    const { op, path, dest, recursive } = request;
+    if ((dest !== undefined) !== (op === "move" || op === "copy")) {
+      throw new SandboxError("INVALID_ARGUMENT", "`dest` is for move and copy, which need it.");
+    }
+    const manage = { op, path, ...(dest !== undefined && { dest }), ...(recursive !== undefined && { recursive }) };
+    const managed = await onceOnly(this.#core, record.sandbox_id, call.signal, `the ${op} was done`, (guest) =>
+      guest.manageFiles(manage, call.signal),
+    );
+    const changes = [{ path: dest ?? path, op, size_bytes: null }];
+    if (op === "move") changes.push({ path, op: "delete", size_bytes: null });
+    this.#changes.add(record.sandbox_id, changes, call);
+    return managed;
+  }
+
+  upload(sandbox: string, request: FileTransferRequest, call: Call): Promise<FileTransferResult> {
+    return this.#transfers.upload(sandbox, request, call);
+  }
+
+  download(sandbox: string, request: FileTransferRequest, call: Call): Promise<FileTransferResult> {
+    return this.#transfers.download(sandbox, request, call);
+  }
+
   /** Tells now what is held back of a sandbox's changed files. */
   flush(sandboxId: string): Promise<void> {
     return this.#changes.flush(sandboxId);
@@ -146,16 +196,6 @@ export class Files {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#changes[Symbol.asyncDispose]();
   }
-}
-
-/** A write whose answer got lost is not repeated: someone may have changed the file since. */
-function unsure(error: unknown): unknown {
-  if (!(error instanceof SandboxError) || (error.code !== "GUEST_UNAVAILABLE" && error.code !== "TIMEOUT"))
-    return error;
-  return new SandboxError(error.code, `${error.message} Whether the files were written is not known.`, {
-    cause: error,
-    next: "Look with file_list or file_read whether they were, then write again if not.",
-  });
 }
 
 function fileReadResult(
@@ -203,12 +243,6 @@ function numberLines(text: string, first: number): string {
   const lines = text.split("\n");
   const end = text.endsWith("\n") ? lines.length - 1 : lines.length;
   return lines.map((line, i) => (i < end ? `${String(first + i).padStart(6)}\t${line}` : line)).join("\n");
-}
-
-function escapedBytes(result: FileReadResult): number {
-  return result.content.length * 6 <= maxEscapedBytes
-    ? result.content.length
-    : Buffer.byteLength(JSON.stringify(result.content));
 }
 
 function decode(file: FileWriteRequest): FileToWrite {

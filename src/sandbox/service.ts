@@ -6,8 +6,12 @@ import type {
   ExecInputRequest,
   ExecOutputRequest,
   ExecRequest,
+  FileEditRequest,
   FileListRequest,
+  FileManageRequest,
   FileReadRequestView,
+  FileSearchRequest,
+  FileTransferRequest,
   FileWriteRequest,
   ListRequest,
   Sandboxes,
@@ -29,8 +33,12 @@ import type {
   Destroyed,
   EventsResult,
   ExecResult,
+  FileEditResult,
   FileListResult,
+  FileManageResult,
   FileReadResult,
+  FileSearchResult,
+  FileTransferResult,
   FileWriteResult,
   SandboxList,
   SandboxView,
@@ -171,6 +179,26 @@ export class SandboxService implements Sandboxes {
 
   fileList(sandbox: string, request: FileListRequest, call: Call): Promise<FileListResult> {
     return this.#files.list(sandbox, request, call);
+  }
+
+  fileEdit(sandbox: string, request: FileEditRequest, call: Call): Promise<FileEditResult> {
+    return this.#files.edit(sandbox, request, call);
+  }
+
+  fileSearch(sandbox: string, request: FileSearchRequest, call: Call): Promise<FileSearchResult> {
+    return this.#files.search(sandbox, request, call);
+  }
+
+  fileManage(sandbox: string, request: FileManageRequest, call: Call): Promise<FileManageResult> {
+    return this.#files.manage(sandbox, request, call);
+  }
+
+  fileUpload(sandbox: string, request: FileTransferRequest, call: Call): Promise<FileTransferResult> {
+    return this.#files.upload(sandbox, request, call);
+  }
+
+  fileDownload(sandbox: string, request: FileTransferRequest, call: Call): Promise<FileTransferResult> {
+    return this.#files.download(sandbox, request, call);
   }
 
   stats(sandbox: string, call: Call): Promise<StatsView> {

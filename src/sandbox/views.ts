@@ -180,6 +180,38 @@ export const fileEntrySchema = z.object({
 export const fileListSchema = z.object({ entries: z.array(fileEntrySchema), next_cursor: z.string().optional() });
 export type FileListResult = z.infer<typeof fileListSchema>;
 
+export const fileEditSchema = z.object({
+  etag: z.string(),
+  replacements: z.number(),
+  diff: z.string().describe("Unified, at most 4 KiB"),
+});
+export type FileEditResult = z.infer<typeof fileEditSchema>;
+
+const aroundLines = z.array(z.string()).optional();
+export const fileSearchSchema = z.object({
+  matches: z.array(
+    z.object({ path: z.string(), line: z.number(), text: z.string(), before: aroundLines, after: aroundLines }),
+  ),
+  omitted: z.number().describe("Matches beyond the limit, counted up to 10000"),
+  files_searched: z.number(),
+  notes: z.array(z.string()).optional(),
+});
+export type FileSearchResult = z.infer<typeof fileSearchSchema>;
+
+export const fileManageSchema = z.object({
+  path: z.string(),
+  entries: z.number().describe("Made, moved, copied or deleted"),
+});
+export type FileManageResult = z.infer<typeof fileManageSchema>;
+
+export const fileTransferSchema = z.object({
+  files: z.number(),
+  bytes: z.number(),
+  refused: z.array(z.object({ path: z.string(), why: z.string() })),
+  refused_omitted: z.number().optional().describe("Refused ones that are not listed"),
+});
+export type FileTransferResult = z.infer<typeof fileTransferSchema>;
+
 /** One event as `sandbox_events` gives it: compact, or the CloudEvent as NATS consumers see it. */
 export const eventsSchema = z.object({
   events: z.array(z.record(z.string(), z.unknown())),

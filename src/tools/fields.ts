@@ -39,6 +39,13 @@ export const memoryMb = z.int().min(16).max(1_048_576);
 export const pids = z.int().min(64).max(32_768);
 export const ttlS = z.int().min(1).max(2_592_000);
 
+export const ifMatch = z.string().min(1).max(128).optional().describe("etag it must still have. Default any.");
+
+export const hostPath = z.string().min(1).max(4096).describe("Absolute.");
+const patterns = z.array(z.string().min(1).max(1024)).max(200).optional();
+export const include = patterns.describe("Only these, gitignore syntax. Default all.");
+export const exclude = patterns.describe("Not these, gitignore syntax. Default none.");
+
 export const cursor = z.string().min(1).max(512).describe("next_cursor of the answer before. Default: from the first.");
 
 export const limit = (most: number, byDefault: number) =>

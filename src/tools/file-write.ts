@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { fileWriteSchema } from "../sandbox/views.ts";
 import { defineTool } from "./define-tool.ts";
-import { filePath, sandboxId } from "./fields.ts";
+import { filePath, ifMatch, sandboxId } from "./fields.ts";
 import { fileWriteText } from "./render/files.ts";
 
 const file = z.strictObject({
@@ -13,7 +13,7 @@ const file = z.strictObject({
     .regex(/^[0-7]{3,4}$/)
     .optional()
     .describe('Octal mode such as "0755". Default 0644, or as it was.'),
-  if_match: z.string().min(1).max(128).optional().describe("etag the file must still have. Default: any."),
+  if_match: ifMatch,
 });
 
 export const writeFiles = defineTool({
@@ -21,7 +21,7 @@ export const writeFiles = defineTool({
   title: "Write files",
   description:
     "Writes whole files in a sandbox and returns size and etag of each; missing parent folders are made. " +
-    "All are checked before any is written, and each is replaced at once, never seen half written. Does not append and does not delete: exec_run can.",
+    "All are checked before any is written, and each is replaced at once, never seen half written. Does not append; file_edit changes parts, file_manage deletes.",
   input: z.strictObject({
     sandbox_id: sandboxId,
     files: z.array(file).min(1).max(200).describe("1–200 files, together at most 8 MiB."),

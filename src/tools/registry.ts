@@ -4,8 +4,13 @@ import { killExec } from "./exec-kill.ts";
 import { listExecs } from "./exec-list.ts";
 import { readExecOutput } from "./exec-output.ts";
 import { runExec } from "./exec-run.ts";
+import { downloadFiles } from "./file-download.ts";
+import { editFile } from "./file-edit.ts";
 import { listFiles } from "./file-list.ts";
+import { manageFiles } from "./file-manage.ts";
 import { readFile } from "./file-read.ts";
+import { searchFiles } from "./file-search.ts";
+import { uploadFiles } from "./file-upload.ts";
 import { writeFiles } from "./file-write.ts";
 import { createSandbox } from "./sandbox-create.ts";
 import { destroySandbox } from "./sandbox-destroy.ts";
@@ -29,7 +34,12 @@ export const tools: readonly Tool[] = [
   listExecs,
   readFile,
   writeFiles,
+  editFile,
   listFiles,
+  searchFiles,
+  manageFiles,
+  uploadFiles,
+  downloadFiles,
   sandboxStats,
   sandboxEvents,
 ];

@@ -11,6 +11,7 @@ import { type FakeSandbox, MemoryEngine } from "../../src/sandbox/backends/memor
 import { MemoryBackend } from "../../src/sandbox/backends/memory/memory.ts";
 import { Connections } from "../../src/sandbox/connections.ts";
 import type { Core } from "../../src/sandbox/core.ts";
+import type { HostDir } from "../../src/sandbox/host-dirs.ts";
 import { Keeper, type KeeperOptions } from "../../src/sandbox/keeper.ts";
 import { StatsReader } from "../../src/sandbox/observe.ts";
 import { effectivePolicy, type policyFileSchema } from "../../src/sandbox/policy.ts";
@@ -73,6 +74,7 @@ export interface TestProcess extends AsyncDisposable {
 export interface WorldOptions {
   clock?: Clock;
   policy?: typeof policyFileSchema._output;
+  hostDirs?: HostDir[];
 }
 
 /** A data dir and an engine, shared by any number of processes of one test; all of it goes with the test. */
@@ -116,6 +118,7 @@ export class World {
       connections,
       policy: effectivePolicy(this.#options.policy ?? {}, "tests", 8),
       defaultImage: "chorus-sandbox/base",
+      hostDirs: this.#options.hostDirs ?? [],
       tenant,
       logger,
       settling: new Map(),

@@ -155,6 +155,36 @@ export class FakeSandboxes implements Sandboxes {
     };
   }
 
+  async fileEdit(sandbox: string, request: object, call: Call): ReturnType<Sandboxes["fileEdit"]> {
+    this.note("fileEdit", call, sandbox, request);
+    return { etag: "e3", replacements: 1, diff: "@@ -1,1 +1,1 @@\n-a\n+b\n" };
+  }
+
+  async fileSearch(sandbox: string, request: object, call: Call): ReturnType<Sandboxes["fileSearch"]> {
+    this.note("fileSearch", call, sandbox, request);
+    const matches = [{ path: "a.txt", line: 2, text: "hello", before: ["one"] }];
+    return { matches, omitted: 3, files_searched: 7 };
+  }
+
+  async fileManage(
+    sandbox: string,
+    request: Parameters<Sandboxes["fileManage"]>[1],
+    call: Call,
+  ): ReturnType<Sandboxes["fileManage"]> {
+    this.note("fileManage", call, sandbox, request);
+    return { path: request.dest ?? request.path, entries: 2 };
+  }
+
+  async fileUpload(sandbox: string, request: object, call: Call): ReturnType<Sandboxes["fileUpload"]> {
+    this.note("fileUpload", call, sandbox, request);
+    return { files: 2, bytes: 2048, refused: [{ path: "pipe", why: "fifo" }] };
+  }
+
+  async fileDownload(sandbox: string, request: object, call: Call): ReturnType<Sandboxes["fileDownload"]> {
+    this.note("fileDownload", call, sandbox, request);
+    return { files: 1, bytes: 10, refused: [] };
+  }
+
   async stats(sandbox: string, call: Call): ReturnType<Sandboxes["stats"]> {
     this.note("stats", call, sandbox);
     return statsView;

@@ -18,7 +18,7 @@ export async function* answerChunks(
   question: Question,
   answerMs: number,
   gone: (what: string) => SandboxError,
-  stallMs?: number,
+  { stallMs, onTrailers }: { stallMs?: number; onTrailers?: (trailers: IncomingHttpHeaders) => void } = {},
 ): AsyncGenerator<Buffer> {
   const { what, signal } = question;
   if (signal?.aborted) throw cancelled();
@@ -28,6 +28,7 @@ export async function* answerChunks(
   } catch {
     throw gone(what);
   }
+  if (onTrailers) stream.on("trailers", onTrailers);
   let failure: SandboxError | undefined;
   const fail = (error: SandboxError): void => {
     failure ??= error;

@@ -1,5 +1,5 @@
 import { quoted } from "../../errors.ts";
-import { frame, framedType, maxHeaderBytes, nonsense, unframe } from "./framing.ts";
+import { frame, framedType, maxHeaderBytes, nonsense, parseJson, unframe } from "./framing.ts";
 import { cap, get, query, send } from "./requests.ts";
 import * as schemas from "./schemas.ts";
 import type { GuestSession } from "./session.ts";
@@ -95,14 +95,21 @@ export class GuestFiles {
     );
   }
 
-  getTar(
+  async *getTar(
     request: { path: string; include: readonly string[]; exclude: readonly string[] },
+    leftOut: (path: string, why: string) => void,
     signal?: AbortSignal,
-  ): AsyncIterable<Buffer> {
+  ): AsyncGenerator<Buffer> {
     const { path, include, exclude } = request;
+    const what = `download of ${quoted(path)}`;
     const target = `/v1/files/tar${query({ path, include, exclude })}`;
-    return this.#session.download(
-      get(`download of ${quoted(path)}`, target, { maxBytes: Number.MAX_SAFE_INTEGER, signal }),
-    );
+    let trailer: string | undefined;
+    yield* this.#session.download(get(what, target, { maxBytes: Number.MAX_SAFE_INTEGER, signal }), (trailers) => {
+      trailer = String(trailers["guest-left-out"] ?? "") || undefined;
+    });
+    if (trailer === undefined) return;
+    const { paths, total } = parseJson(what, schemas.leftOut, Buffer.from(trailer));
+    for (const one of paths) leftOut(one.path, one.why);
+    if (total > paths.length) leftOut("…", `and ${total - paths.length} more`);
   }
 }

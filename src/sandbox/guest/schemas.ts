@@ -202,10 +202,12 @@ export const found = z.object({
 
 export const managed = z.object({ path, entries: count });
 
+const refused = z.object({ path, why: z.string().max(1024) });
+export const leftOut = z.object({ total: count, paths: z.array(refused).max(200) });
 export const extracted = z.object({
   files: count,
   bytes: count,
-  refused: z.array(z.object({ path, why: z.string().max(1024) })).max(200),
+  refused: z.array(refused).max(200),
   refused_total: count,
 });
 

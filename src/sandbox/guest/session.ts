@@ -1,4 +1,4 @@
-import { type ClientHttp2Session, connect, constants } from "node:http2";
+import { type ClientHttp2Session, connect, constants, type IncomingHttpHeaders } from "node:http2";
 import type { Duplex } from "node:stream";
 import type { z } from "zod";
 import { quoted, type SandboxError } from "../../errors.ts";
@@ -79,9 +79,9 @@ export class GuestSession implements AsyncDisposable {
   }
 
   /** The body of an answer of any length. A guest that sends nothing for as long as an answer may take is given up. */
-  async *download(question: Question): AsyncGenerator<Buffer> {
+  async *download(question: Question, onTrailers: (trailers: IncomingHttpHeaders) => void): AsyncGenerator<Buffer> {
     if (this.#reason !== undefined) throw this.#gone(question.what);
-    yield* answerChunks(this.#session, question, this.#answerMs, this.#gone, this.#answerMs);
+    yield* answerChunks(this.#session, question, this.#answerMs, this.#gone, { stallMs: this.#answerMs, onTrailers });
   }
 
   /** Sends a body of any length; the answer is one JSON value. */

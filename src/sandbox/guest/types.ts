@@ -157,9 +157,10 @@ export interface Guest extends AsyncDisposable {
   manageFiles(manage: FileManage, signal?: AbortSignal): Promise<{ path: string; entries: number }>;
   /** Extracts a tar stream below a folder. Reads the archive only as fast as the guest does. */
   putTar(path: string, archive: AsyncIterable<Buffer>, signal?: AbortSignal): Promise<GuestExtracted>;
-  /** A file or folder as a tar stream, as it comes; throws unless it came to its end. */
+  /** A file or folder as a tar stream, as it comes; throws unless it came to its end. `leftOut` hears of what is not in it. */
   getTar(
     request: { path: string; include: readonly string[]; exclude: readonly string[] },
+    leftOut: (path: string, why: string) => void,
     signal?: AbortSignal,
   ): AsyncIterable<Buffer>;
   stats(signal?: AbortSignal): Promise<GuestStats>;

@@ -14,8 +14,17 @@ const readOnly = [
   "exec_list",
   "file_read",
   "file_list",
+  "file_search",
 ];
-const destructive = ["sandbox_destroy", "exec_run", "exec_kill", "file_write"];
+const destructive = [
+  "sandbox_destroy",
+  "exec_run",
+  "exec_kill",
+  "file_write",
+  "file_edit",
+  "file_manage",
+  "file_download",
+];
 const idempotent = ["sandbox_destroy", "sandbox_update", "file_write", ...readOnly];
 const { tools: listed } = toolList(false);
 
@@ -90,6 +99,11 @@ describe("output schemas", () => {
     exec_kill: { exec_id: "ex_1" },
     file_read: { path: "a" },
     file_write: { files: [{ path: "a", content: "b" }] },
+    file_edit: { path: "a", edits: [{ old_string: "b", new_string: "c" }] },
+    file_search: { pattern: "a" },
+    file_manage: { op: "delete", path: "a" },
+    file_upload: { host_path: "/data/a", path: "a" },
+    file_download: { host_path: "/data/a", path: "a" },
     sandbox_events: {},
   };
 
