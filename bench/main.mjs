@@ -5,14 +5,15 @@
  * machine's line to bench/results/latest.json. `--quick` takes fewer samples.
  */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
-import { cpus, release, totalmem } from "node:os";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpus, release, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { connect } from "nats";
 import { AttachedStream } from "../dist/sandbox/backends/docker/stream.js";
 import { connectGuest } from "../dist/sandbox/guest/client.js";
 import { figure, inTurns, table, timed } from "./measure.mjs";
-import { rawEngine, rawExec, rssMb, sameOptions, startServer, startUp } from "./parts.mjs";
+import { IMAGE, rawEngine, rawExec, rssMb, sameOptions, startServer, startUp } from "./parts.mjs";
 
 /** @typedef {import("./measure.mjs").Row} Row */
 
@@ -50,35 +51,7 @@ const rawStats = await timed("engine stats, one shot", 3, () => container.stats(
 });
 add(least({ what: "stats", ours: stats, raw: rawStats }, 3));
 
-const kib = "x".repeat(1024);
-const files = [{ path: "bench.txt", content: kib }];
-add(
-  least(
-    {
-      what: "write 1 KiB",
-      ours: await timed("file_write", n(200), () => server.call("file_write", { sandbox_id: id, files })),
-    },
-    3,
-  ),
-);
-add(
-  least(
-    {
-      what: "read 1 KiB",
-      ours: await timed("file_read", n(200), () => server.call("file_read", { sandbox_id: id, path: "bench.txt" })),
-      raw: await timed(
-        "engine archive, get",
-        n(30),
-        async () => (await container.getArchive({ path: "/etc/passwd" })).resume(),
-        {
-          warmUp: 1,
-        },
-      ),
-    },
-    3,
-  ),
-);
-
+await smallFiles();
 await coldCreate();
 add(
   least(
@@ -121,6 +94,39 @@ async function guestAlone() {
   execFileSync("sh", ["-c", `i=0; while [ $i -lt ${forks} ]; do /bin/true; i=$((i+1)); done`]);
   const floor = figure("fork+exec on the host", [(performance.now() - started) / forks]);
   return least({ what: "guest exec alone", ours, raw: floor }, 1.5);
+}
+
+/** 1 KiB each way; the engine's archive calls need a container whose root can be written. */
+async function smallFiles() {
+  const files = [{ path: "bench.txt", content: "x".repeat(1024) }];
+  const plain = await engine.createContainer({
+    Image: IMAGE,
+    Cmd: ["sleep", "600"],
+    HostConfig: { NetworkMode: "none" },
+  });
+  await plain.start();
+  const folder = mkdtempSync(join(tmpdir(), "chorus-bench-"));
+  writeFileSync(join(folder, "bench.txt"), "x".repeat(1024));
+  const archive = execFileSync("tar", ["-cf", "-", "-C", folder, "bench.txt"]);
+  const write = await timed("file_write", n(200), () => server.call("file_write", { sandbox_id: id, files }));
+  const put = await timed("engine archive, put", n(30), () => plain.putArchive(archive, { path: "/tmp" }), {
+    warmUp: 1,
+  });
+  add(least({ what: "write 1 KiB", ours: write, raw: put }, 3));
+  const read = await timed("file_read", n(200), () => server.call("file_read", { sandbox_id: id, path: "bench.txt" }));
+  const get = await timed(
+    "engine archive, get",
+    n(30),
+    async () => {
+      const stream = await plain.getArchive({ path: "/tmp/bench.txt" });
+      stream.resume();
+      await once(stream, "end");
+    },
+    { warmUp: 1 },
+  );
+  add(least({ what: "read 1 KiB", ours: read, raw: get }, 3));
+  await plain.remove({ force: true });
+  rmSync(folder, { recursive: true, force: true });
 }
 
 /** Create to first result: ours through MCP, and the same container asked of the engine directly, in turns. */
