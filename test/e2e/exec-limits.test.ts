@@ -39,6 +39,15 @@ describe("commands that ask for too much", () => {
     expect(new Set(answers.map((answer) => answer["exec_id"])).size).toBe(100);
   });
 
+  it("loses no output where the processor is short", async () => {
+    const slow = String((await server.ok("sandbox_create", { cpus: 0.1 }))["sandbox_id"]);
+    const answers = await Promise.all(
+      Array.from({ length: 30 }, () => run({ sandbox_id: slow, command: "echo out; echo err >&2" })),
+    );
+    for (const answer of answers) expect(answer).toMatchObject({ status: "exited", stdout: "out\n", stderr: "err\n" });
+    await server.ok("sandbox_destroy", { sandbox_id: slow });
+  });
+
   it.each([
     ["what ignores TERM", "trap '' TERM HUP INT; echo up; while :; do sleep 7001; done", { grace_s: 0.2 }],
     ["a daemon of a double fork", "( ( setsid sleep 7001 & ) & ); echo up; sleep 7001", {}],
