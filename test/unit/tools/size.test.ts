@@ -31,6 +31,20 @@ it("asks for less when JSON's escapes make output too large", async () => {
   expect(asked).toHaveLength(1);
 });
 
+it("keeps what only the first call knew", async () => {
+  const big = printed("\0".repeat(49_152), "", { notes: ["ttl ends first"] });
+  const service = (status: "exited" | "running") => ({
+    execRun: async () => big,
+    execOutput: async () => printed("less", "", { status, notes: ["no network"] }),
+  });
+  const args = { sandbox_id: "alpha", command: "x" };
+  expect((await run("exec_run", args, service("exited"))).structuredContent["notes"]).toEqual([
+    "ttl ends first",
+    "no network",
+  ]);
+  expect((await run("exec_run", args, service("running"))).structuredContent["notes"]).toEqual(["no network"]);
+});
+
 it("asks for a shorter list when rows are long", async () => {
   const row = { ...sandboxView, labels: { long: "x".repeat(2000) } };
   const answer = await run(
