@@ -152,19 +152,20 @@ async function land(
 ): Promise<FileTransferResult> {
   const reader = new TarReader(archive);
   const target = isFolder ? folderAt(place) : undefined;
+  const landing = new Landing({ fd: target?.fd ?? place.fd, enter: place.enter }, refusals);
   try {
     if (!isFolder && place.kind === "folder") {
       throw new SandboxError("FILE_CONFLICT", "On the host, a folder is where the file should go.", {
         next: "`host_path` is the name the file gets.",
       });
     }
-    using landing = new Landing({ fd: target?.fd ?? place.fd, enter: place.enter }, refusals);
     const progress = () => report(call, landing.files, landing.bytes);
     if (isFolder) await landing.take(reader, progress);
     else await landing.takeFile(reader, place.name, progress);
     return transferred(landing.files, landing.bytes, refusals.list, refusals.total);
   } finally {
     await reader.close();
+    landing[Symbol.dispose]();
     if (target?.mine) closeSync(target.fd);
   }
 }
