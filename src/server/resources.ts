@@ -12,6 +12,7 @@ import { SandboxError } from "../errors.ts";
 import type { Call, Sandboxes } from "../sandbox/api.ts";
 import { visible } from "../tools/render/text.ts";
 import { execStreamOf, execTemplate, readExecStream } from "./exec-resource.ts";
+import { fileOf, fileTemplate, readFileResource } from "./file-resource.ts";
 import type { PolicyView } from "./instructions.ts";
 
 export const latestEvents = "sandbox-events://latest";
@@ -57,8 +58,13 @@ export const resourceTemplates: ListResourceTemplatesResult = {
       mimeType: json,
     },
     execTemplate,
+    fileTemplate,
   ],
 };
+
+const templates: ReadonlySet<string> = new Set(
+  resourceTemplates.resourceTemplates.map(({ uriTemplate }) => uriTemplate),
+);
 
 /** The fixed resources, and the live sandboxes once something was asked of them: clients list resources merely to probe. */
 export async function listResources(opened: Sandboxes | undefined, call: Call): Promise<ListResourcesResult> {
@@ -85,6 +91,11 @@ export async function readResource(
     const read = async () => readExecStream(output, await sandboxes(), call);
     const text = await read().catch((error: unknown) => protocolError(error, uri));
     return { contents: [{ uri, mimeType: "text/plain", text }] };
+  }
+  const file = fileOf(uri);
+  if (file !== undefined) {
+    const read = async () => readFileResource(uri, file, await sandboxes(), call);
+    return { contents: await read().catch((error: unknown) => protocolError(error, uri)) };
   }
   const content = await contentOf(uri, sandboxes, call, sources).catch((error: unknown) => protocolError(error, uri));
   return { contents: [{ uri, mimeType: json, text: JSON.stringify(content) }] };
@@ -122,8 +133,8 @@ export async function complete(
   call: Call,
 ): Promise<CompleteResult> {
   const { ref, argument } = request.params;
-  if (ref.type !== "ref/resource" || ref.uri !== template || argument.name !== "sandbox_id")
-    return { completion: { values: [] } };
+  const ours = ref.type === "ref/resource" && templates.has(ref.uri);
+  if (!ours || argument.name !== "sandbox_id") return { completion: { values: [] } };
   const list = await (await sandboxes()).list({ limit: 200 }, call).catch(protocolError);
   const names = list.sandboxes.flatMap((row) =>
     row.name === undefined ? [row.sandbox_id] : [row.name, row.sandbox_id],
@@ -132,11 +143,12 @@ export async function complete(
   return { completion: { values: values.slice(0, 100), total: values.length, hasMore: values.length > 100 } };
 }
 
+const missing: ReadonlySet<string> = new Set(["SANDBOX_NOT_FOUND", "EXEC_NOT_FOUND", "FILE_NOT_FOUND"]);
+
 /** Resources have no error results: the code goes into the protocol's error. */
 export function protocolError(thrown: unknown, uri?: string): never {
   if (thrown instanceof ProtocolError) throw thrown;
   const { code, message, retryable, next } = SandboxError.from(thrown);
-  if ((code === "SANDBOX_NOT_FOUND" || code === "EXEC_NOT_FOUND") && uri !== undefined)
-    throw new ResourceNotFoundError(uri, `${code}: ${message}`);
+  if (missing.has(code) && uri !== undefined) throw new ResourceNotFoundError(uri, `${code}: ${message}`);
   throw new ProtocolError(ProtocolErrorCode.InternalError, `${code}: ${message}`, { code, retryable, next });
 }
