@@ -118,6 +118,10 @@ open('edge', 'w').write(('z' * 262143 + '\n') + 'needle\n' + ('z' * 300000 + '\n
 	if lines(out) != "099999:1:needle" || out["files_searched"] != 100000.0 || out["stopped"] != nil {
 		t.Errorf("%v", out)
 	}
+	begin = time.Now()
+	if page := g.ok("GET", "/v1/files/list?path=huge&limit=1000", nil); len(list(page["entries"])) != 1000 || time.Since(begin) > limit(2*time.Second) {
+		t.Errorf("a page of %d in %v", len(list(page["entries"])), time.Since(begin))
+	}
 	if out := g.search(object{"pattern": "needle", "glob": "big"}); lines(out) != "" {
 		t.Errorf("%v", out)
 	}

@@ -20,6 +20,7 @@ type viewHeader struct {
 	Matched      *execs.Matched `json:"matched,omitempty"`
 	MatchTotal   *int           `json:"match_total,omitempty"`
 	MatchPartial bool           `json:"match_partial,omitempty"`
+	MatchMore    bool           `json:"match_more,omitempty"`
 }
 
 func (s *Server) execStart(w http.ResponseWriter, r *http.Request) (any, error) {
@@ -53,7 +54,7 @@ func (s *Server) writeView(w http.ResponseWriter, r *http.Request, e *execs.Exec
 	sight := e.Look(r.Context(), view)
 	header := viewHeader{
 		Exec: sight.Info, Segments: sight.Pieces,
-		Matched: sight.Matched, MatchTotal: sight.MatchTotal, MatchPartial: sight.MatchPartial,
+		Matched: sight.Matched, MatchTotal: sight.MatchTotal, MatchPartial: sight.MatchPartial, MatchMore: sight.MatchMore,
 	}
 	if view.FactsAfter != nil {
 		page := s.box.Facts.After(*view.FactsAfter)

@@ -162,3 +162,37 @@ func (r *Registry) EndAll(ctx context.Context) {
 		}
 	}
 }
+
+// conclude says how the exec ended from what the kernel says and who asked for it.
+func (e *Exec) conclude(status syscall.WaitStatus) {
+	by := e.reason
+	if status.Exited() {
+		code := status.ExitStatus()
+		e.status, e.exitCode = Exited, &code
+		if by == "" || by == ByTimeout {
+			by = BySelf
+		}
+		e.endedBy = &by
+		return
+	}
+	name := signalName(status.Signal())
+	e.signal, e.status = &name, Killed
+	switch {
+	case by == ByTimeout:
+		e.status = TimedOut
+	case by == "" && status.Signal() == syscall.SIGKILL && e.oomKills > 0:
+		e.status, by = OomKilled, ByOom
+	case by == "":
+		by = BySelf
+	}
+	e.endedBy = &by
+}
+
+func (e *Exec) endFields() facts.Fields {
+	i := e.Info()
+	return facts.Fields{
+		"exec_id": i.ExecID, "status": i.Status, "exit_code": i.ExitCode, "signal": i.Signal, "ended_by": i.EndedBy,
+		"oom_kills": i.OomKills, "duration_ms": i.DurationMs, "stdout_bytes": i.StdoutBytes, "stderr_bytes": i.StderrBytes,
+		"omitted_bytes": i.OmittedBytes, "meta": e.metaOrNull(),
+	}
+}

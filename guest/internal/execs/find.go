@@ -22,6 +22,7 @@ type finder struct {
 	spans   []span
 	total   int
 	partial bool // it was stopped
+	crowded bool // there was more to show than maxSpans
 
 	begin  int64 // of the line that was visited last, maybe in pieces
 	end    span  // its end
@@ -78,6 +79,8 @@ func (f *finder) show(s span) {
 		f.spans[n-1].to = max(f.spans[n-1].to, s.to)
 	case n < maxSpans:
 		f.spans = append(f.spans, s)
+	default:
+		f.crowded = true
 	}
 }
 

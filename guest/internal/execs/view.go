@@ -22,9 +22,10 @@ type Sight struct {
 	Info    Info
 	Pieces  []Piece
 	Matched *Matched
-	// MatchTotal is how many lines match, and MatchPartial says that not all were looked at.
+	// MatchTotal is how many lines match, MatchPartial says that not all were looked at, MatchMore that not all are shown.
 	MatchTotal   *int
 	MatchPartial bool
+	MatchMore    bool
 }
 
 // Look waits as the view asks and returns the exec and its output from the offsets on.
@@ -58,11 +59,13 @@ func (e *Exec) see(ctx context.Context, v *View) Sight {
 		stdout, stderr = e.stdout.LastLines(stdout, *v.TailLines), e.stderr.LastLines(stderr, *v.TailLines)
 	}
 	var out, err cutting
+	spans := 0
 	if v.match != nil {
 		stop := stopper(ctx, matchTime)
 		inOut, inErr := find(e.stdout, stdout, v.match, stop), find(e.stderr, stderr, v.match, stop)
 		total := inOut.total + inErr.total
 		sight.MatchTotal, sight.MatchPartial = &total, inOut.partial || inErr.partial
+		sight.MatchMore, spans = inOut.crowded || inErr.crowded, len(inOut.spans)+len(inErr.spans)
 		most := min(len(inErr.spans), max(maxSpans/2, maxSpans-len(inOut.spans)))
 		out = cutting{"stdout", inOut.size(), func(n int64) []spool.Segment { return inOut.cut(e.stdout, n, maxSpans-most) }}
 		err = cutting{"stderr", inErr.size(), func(n int64) []spool.Segment { return inErr.cut(e.stderr, n, most) }}
@@ -76,6 +79,7 @@ func (e *Exec) see(ctx context.Context, v *View) Sight {
 	forErr = min(err.available, limit-forOut)
 	sight.add(out, forOut)
 	sight.add(err, forErr)
+	sight.MatchMore = sight.MatchMore || len(sight.Pieces) < spans
 	return sight
 }
 

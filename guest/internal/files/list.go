@@ -185,37 +185,16 @@ func (w *walk) batch(fd int, prefix, from string, depth int) (names []string, mo
 			heap.Fix(lowest, 0)
 		}
 	}
-	buf := make([]byte, 32<<10)
-	for {
-		if err := w.ctx.Err(); err != nil {
-			return nil, false, err
+	err = eachName(w.ctx, fd, func(name string, isDir bool) {
+		if isDir || w.glob.Match(prefix+name) {
+			add(name)
 		}
-		n, err := syscall.ReadDirent(fd, buf)
-		if err != nil {
-			return nil, false, err
+		if isDir && depth > 1 {
+			add(name + "/")
 		}
-		if n <= 0 {
-			break
-		}
-		for rest := buf[:n]; len(rest) > 0; {
-			size := int(rest[16]) | int(rest[17])<<8
-			name, kind := direntName(rest[19:size]), rest[18]
-			rest = rest[size:]
-			if name == "." || name == ".." {
-				continue
-			}
-			isDir := kind == syscall.DT_DIR
-			if kind == syscall.DT_UNKNOWN {
-				var st syscall.Stat_t
-				isDir = sys.Fstatat(fd, name, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFDIR
-			}
-			if isDir || w.glob.Match(prefix+name) {
-				add(name)
-			}
-			if isDir && depth > 1 {
-				add(name + "/")
-			}
-		}
+	})
+	if err != nil {
+		return nil, false, err
 	}
 	names = make([]string, lowest.Len())
 	for i := len(names) - 1; i >= 0; i-- {

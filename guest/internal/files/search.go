@@ -83,12 +83,6 @@ type searcher struct {
 	end  int // how much of it has been read into buf
 }
 
-// scopedIgnore is a .gitignore and the directory it is in.
-type scopedIgnore struct {
-	prefix string
-	list   *ignore.List
-}
-
 // Search answers with lines in the order of their paths.
 func (f *Files) Search(ctx context.Context, r SearchRequest) (*Found, error) {
 	s := &searcher{f: f, ctx: ctx, context: r.Context, limit: defaultMatches, out: &Found{Matches: []Match{}}, fd: -1}
@@ -208,7 +202,7 @@ func (s *searcher) step() (more bool, err error) {
 		s.leave(n.path + "/")
 		return true, nil
 	}
-	if n.name == ".git" || s.ignored(n) {
+	if n.name == ".git" || len(n.path) > maxPath || s.ignored(n) {
 		return true, nil
 	}
 	if n.isDir {
@@ -247,44 +241,6 @@ func (s *searcher) open(fd int, path string) (err error) {
 }
 
 var errNothing = errors.New("nothing to search")
-
-func (s *searcher) ignored(n node) bool {
-	for i := len(s.ignores) - 1; i >= 0; i-- {
-		scope := s.ignores[i]
-		if excluded, decided := scope.list.Match(n.path[len(scope.prefix):], n.isDir); decided {
-			return excluded
-		}
-	}
-	return false
-}
-
-// scope reads the .gitignore of a directory, if it has one.
-func (s *searcher) scope(prefix string, dir int) {
-	var st syscall.Stat_t
-	fd, err := s.f.openAt(dir, ".gitignore", ".gitignore", &st)
-	if err != nil {
-		return
-	}
-	defer syscall.Close(fd)
-	text := make([]byte, min(st.Size, ignoreFile))
-	n, err := readFull(fd, text, 0)
-	if err != nil {
-		return
-	}
-	list := ignore.Parse(text[:n])
-	if list.Len() == 0 || s.rules+list.Len() > ignoreRules {
-		return
-	}
-	s.rules += list.Len()
-	s.ignores = append(s.ignores, scopedIgnore{prefix, list})
-}
-
-func (s *searcher) leave(prefix string) {
-	if n := len(s.ignores); n > 0 && s.ignores[n-1].prefix == prefix {
-		s.rules -= s.ignores[n-1].list.Len()
-		s.ignores = s.ignores[:n-1]
-	}
-}
 
 // hit takes a line that matches, or counts it.
 func (s *searcher) hit(line []byte, from int, number, begin, end int64) {

@@ -173,7 +173,10 @@ func (t *tree) load(l *level) error {
 		}
 	}
 	l.more = false
-	err := t.entries(l.fd, func(name string) {
+	err := eachName(t.ctx, l.fd, func(name string, isDir bool) {
+		if isDir {
+			name += "/"
+		}
 		if name <= l.from || last != "" && name > last {
 			return
 		}
@@ -188,11 +191,11 @@ func (t *tree) load(l *level) error {
 	return err
 }
 
-// entries calls add with each name in a directory, a directory's with a slash.
-func (t *tree) entries(fd int, add func(name string)) error {
+// eachName calls visit with each name in a directory.
+func eachName(ctx context.Context, fd int, visit func(name string, isDir bool)) error {
 	buf := make([]byte, 32<<10)
 	for {
-		if err := t.ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
 		n, err := syscall.ReadDirent(fd, buf)
@@ -217,10 +220,7 @@ func (t *tree) entries(fd int, add func(name string)) error {
 				var st syscall.Stat_t
 				isDir = sys.Fstatat(fd, name, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFDIR
 			}
-			if isDir {
-				name += "/"
-			}
-			add(name)
+			visit(name, isDir)
 		}
 	}
 }
