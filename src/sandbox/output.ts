@@ -43,8 +43,9 @@ export function matchText(snapshot: ExecSnapshot, stream: Stream, offset: number
   for (const { from, bytes } of piecesOf(snapshot, stream)) {
     if (from > next) text = `${ended(text)}[… ${stream} from byte ${from} …]\n`;
     text += new TextDecoder().decode(bytes);
-    // A line that has not ended may match once it has.
-    next = from + (bytes.at(-1) === newline ? bytes.length : bytes.lastIndexOf(newline) + 1);
+    // A line that has not ended may match once it has; one that is longer than an answer shows is not begun again for ever.
+    const open = snapshot.exec.status === "running" && bytes.at(-1) !== newline;
+    next = from + ((open ? bytes.lastIndexOf(newline) + 1 : 0) || bytes.length);
   }
   return { text, next, omitted: [] };
 }
@@ -88,7 +89,7 @@ export function execResult(
   context: NoteContext & { eventCursor: string },
 ): ExecResult {
   const { exec } = snapshot;
-  const read = snapshot.match_total === undefined ? streamText : matchText;
+  const read = snapshot.found === undefined ? streamText : matchText;
   const stdout = read(snapshot, "stdout", asked.stdout_offset ?? 0);
   const stderr = read(snapshot, "stderr", asked.stderr_offset ?? 0);
   const omitted = [...stdout.omitted, ...stderr.omitted];
@@ -120,7 +121,7 @@ export function execResult(
 }
 
 /** What the guest's searches found. */
-function searchNotes({ exec, segments, matched, match_total }: ExecSnapshot, asked: Asked): string[] {
+function searchNotes({ exec, matched, found }: ExecSnapshot, asked: Asked): string[] {
   const notes: string[] = [];
   if (asked.until_match !== undefined) {
     if (matched) {
@@ -128,15 +129,17 @@ function searchNotes({ exec, segments, matched, match_total }: ExecSnapshot, ask
     } else if (exec.status === "running") notes.push("until_match: no line matches so far.");
     else notes.push("until_match: it ended without a line that matches.");
   }
-  if (asked.match !== undefined && match_total === undefined) {
+  if (asked.match !== undefined && !found) {
     notes.push("match: the guest of this sandbox is too old to search; a new sandbox can.");
-  } else if (match_total !== undefined) {
-    const gone = exec.omitted_bytes > 0 ? ` ${exec.omitted_bytes} bytes are no longer kept and were not searched.` : "";
-    const shown = segments.length < mostSegments ? "" : " The first are shown; *_offset = *_next finds the others.";
-    notes.push(`match: ${match_total === 1 ? "1 line matches" : `${match_total} lines match`}.${shown}${gone}`);
+  } else if (found) {
+    const { total, partial, more } = found;
+    const parts = [
+      `match: ${partial ? "at least " : ""}${total === 1 ? "1 line matches" : `${total} lines match`}.`,
+      more && "Not all are shown: the same call with stdout_offset and stderr_offset from *_next shows the next.",
+      partial && "Not all of the output was searched in time.",
+      exec.omitted_bytes > 0 && `${exec.omitted_bytes} bytes are no longer kept and were not searched.`,
+    ];
+    notes.push(parts.filter((part) => part !== false).join(" "));
   }
   return notes;
 }
-
-/** Places the guest shows at once. */
-const mostSegments = 200;

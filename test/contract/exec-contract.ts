@@ -126,13 +126,16 @@ export function execContract(house: () => ContractHouse): void {
     expect([text(tail), text(tail, "stderr")]).toEqual(["line 7\nline 8 bad\n", "bad too\n"]);
     expect(tail.segments[0]?.from).toBe(stdin.length - 18);
     const found = await guest.viewExec(id, { match: "bad" });
-    expect(found.match_total).toBe(3);
+    expect(found.found).toEqual({ total: 3, partial: false, more: false });
     expect(found.segments.map((segment) => [segment.stream, segment.from, segment.bytes.toString()])).toEqual([
       ["stdout", 14, "line 2\nline 3 bad\nline 4\n"],
       ["stdout", stdin.length - 18, "line 7\nline 8 bad\n"],
       ["stderr", 0, "bad too\n"],
     ]);
-    expect(await guest.viewExec(id, { match: "worse" })).toMatchObject({ match_total: 0, segments: [] });
+    expect(await guest.viewExec(id, { match: "worse" })).toMatchObject({ found: { total: 0 }, segments: [] });
+    const first = await guest.viewExec(id, { match: "bad", max_bytes: 40 });
+    expect(first.segments.length).toBeLessThan(found.segments.length);
+    expect(first.found).toEqual({ total: 3, partial: false, more: true });
   });
 
   test("a signal that asks for no end is only sent", async () => {

@@ -82,8 +82,11 @@ describe("matchText", () => {
   });
 
   it("reads a line again that had not ended", () => {
-    const snapshot = { exec, segments: [segment(10, "err 1\nhal")] };
-    expect(matchText(snapshot, "stdout", 5).next).toBe(16);
+    const running = { ...exec, status: "running" as const };
+    const segments = [segment(10, "err 1\nhal")];
+    expect(matchText({ exec: running, segments }, "stdout", 5).next).toBe(16);
+    expect(matchText({ exec, segments }, "stdout", 5).next).toBe(19);
+    expect(matchText({ exec: running, segments: [segment(16, "hal")] }, "stdout", 16).next).toBe(19);
     expect(matchText({ exec, segments: [] }, "stdout", 5).next).toBe(5);
   });
 });
@@ -103,14 +106,13 @@ describe("execResult", () => {
   });
 
   it("counts what a search found, and what it could not see", () => {
-    expect(notesOf({ match_total: 1 }, { match: "x" })).toBe("match: 1 line matches.");
-    const many = Array.from({ length: 200 }, (_, i) => segment(i * 10, "x\n"));
-    expect(notesOf({ match_total: 900, segments: many }, { match: "x" })).toMatch(
-      /900 lines match. The first are shown/,
+    const found = { total: 1, partial: false, more: false };
+    expect(notesOf({ found }, { match: "x" })).toBe("match: 1 line matches.");
+    expect(notesOf({ found: { ...found, total: 900, more: true } }, { match: "x" })).toMatch(
+      /900 lines match. Not all/,
     );
-    expect(notesOf({ exec: { ...exec, omitted_bytes: 5 }, match_total: 0 }, { match: "x" })).toMatch(
-      /5 bytes are no longer kept/,
-    );
+    const gone = { exec: { ...exec, omitted_bytes: 5 }, found: { total: 0, partial: true, more: false } };
+    expect(notesOf(gone, { match: "x" })).toMatch(/at least 0 lines.*in time.*5 bytes are no longer kept/);
     const old = execResult({ exec, segments: [segment(0, "all of it")] }, { match: "x" }, context);
     expect([old.stdout, old.notes?.join()]).toEqual(["all of it", expect.stringContaining("too old to search")]);
   });

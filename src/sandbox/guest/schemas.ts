@@ -155,6 +155,8 @@ export const viewHeader = z.object({
   segments: z.array(segment).max(400),
   matched: matched.nullish(),
   match_total: count.nullish(),
+  match_partial: z.boolean().nullish(),
+  match_more: z.boolean().nullish(),
   facts: facts.nullish(),
 });
 

@@ -26,7 +26,10 @@ export function parseSnapshot(
   if (at !== bytes.length) throw nonsense(what, "the lengths it tells are not those of the output");
   const snapshot: ExecSnapshot = { exec: header.exec, segments };
   if (header.matched) snapshot.matched = header.matched;
-  if (typeof header.match_total === "number") snapshot.match_total = header.match_total;
+  if (typeof header.match_total === "number") {
+    const { match_total: total, match_partial, match_more } = header;
+    snapshot.found = { total, partial: match_partial === true, more: match_more === true };
+  }
   if (header.facts) {
     checkFacts(what, view.facts_after ?? 0, header.facts);
     snapshot.facts = header.facts;

@@ -46,8 +46,8 @@ export interface ExecSnapshot {
   segments: { stream: "stdout" | "stderr"; from: number; bytes: Buffer }[];
   /** The line that ended the wait for `until_match`. */
   matched?: { stream: "stdout" | "stderr"; offset: number; line: string };
-  /** How many lines `match` finds in the output that is kept. */
-  match_total?: number;
+  /** What `match` found in the output that is kept: so many lines; not all of it was looked at; not all of them are in the segments. */
+  found?: { total: number; partial: boolean; more: boolean };
   facts?: GuestFacts;
 }
 

@@ -35,7 +35,10 @@ export async function viewOf(guest: FakeGuest, exec: FakeExec, view: ViewRequest
       exec: exec.view(),
       segments: segments.map(({ stream, from, bytes }) => ({ stream, from, len: bytes.length })),
       ...(line && { matched: line }),
-      ...(found && { match_total: found.reduce((sum, { total }) => sum + total, 0) }),
+      ...(found && {
+        match_total: found.reduce((sum, { total }) => sum + total, 0),
+        match_more: segments.length < found.reduce((sum, one) => sum + one.segments.length, 0),
+      }),
       ...(view.facts_after !== undefined && { facts: guest.facts.after(view.facts_after) }),
     },
     contents: segments.map(({ bytes }) => bytes),
