@@ -9,9 +9,10 @@ import (
 
 const (
 	maxMatched = 2000
-	// A waiter rests several times as long as it has looked, so that output that keeps coming costs a share of a core
-	// and not all of it.
-	restFactor = 4
+	// A waiter rests several times as long as it has looked, and does not look for long: output that comes faster than a
+	// pattern goes through it costs a small share of a core, not all of it.
+	lookMax    = 20 * time.Millisecond
+	restFactor = 8
 	restMin    = 2 * time.Millisecond
 	restMax    = 250 * time.Millisecond
 	// matchTime bounds a look for which nobody waits.
@@ -45,23 +46,27 @@ func stopper(ctx context.Context, span time.Duration) func() bool {
 	return func() bool { return ctx.Err() != nil || time.Now().After(until) }
 }
 
-// look goes through what is new.
-func (a *awaiter) look() (found *Matched) {
+// look goes through what is new, all of it or for a while; it says whether it came to the end.
+func (a *awaiter) look(all bool) (found *Matched, through bool) {
+	through = true
 	for _, s := range a.streams {
-		count := 0
+		begin, count, done := time.Now(), 0, true
 		s.scan(func(l line) bool {
 			if from, _, ok := a.pattern.Find(l.text, a.stop); ok {
 				found = &Matched{s.name, l.begin, pattern.Clip(l.text, from, maxMatched)}
 				return false
 			}
-			count++
-			return count%stopEvery != 0 || !a.stop()
+			if count++; count%stopEvery == 0 || l.size > spanMax {
+				done = !a.stop() && (all || time.Since(begin) < lookMax)
+			}
+			return done
 		})
 		if found != nil {
-			break
+			return found, true
 		}
+		through = through && done
 	}
-	return found
+	return nil, through
 }
 
 // await waits as the view asks; what it returns is the line that ended the wait, if one did.
@@ -80,9 +85,10 @@ func (e *Exec) await(ctx context.Context, v *View) *Matched {
 			changed = e.Changed()
 		}
 		ended := e.Ended()
-		begin := time.Now()
+		begin, through := time.Now(), true
 		if a != nil {
-			if found := a.look(); found != nil {
+			var found *Matched
+			if found, through = a.look(ended || wait <= 0); found != nil {
 				return found
 			}
 		}
@@ -91,6 +97,9 @@ func (e *Exec) await(ctx context.Context, v *View) *Matched {
 		}
 		if a != nil && !e.rest(ctx, timer, min(max(restFactor*time.Since(begin), restMin), restMax)) {
 			return nil
+		}
+		if !through {
+			continue
 		}
 		select {
 		case <-e.done:
