@@ -56,14 +56,15 @@ export async function feedStdin(
   }
 }
 
-/** The connection broke while stdin was on its way: the command may have half of it. */
-export function halfFed(sandboxId: string, execId: string, cause: unknown): SandboxError {
+/** When the connection breaks while input is on its way, the command may have half of it. */
+export function orHalfGiven(execId: string, error: unknown): unknown {
+  if (!(error instanceof SandboxError) || error.code !== "GUEST_UNAVAILABLE") return error;
   return new SandboxError(
     "GUEST_UNAVAILABLE",
-    `The connection to the sandbox broke while stdin was sent to ${execId}: how much of it the command has is not known.`,
+    `The connection to the sandbox broke while input was sent to ${execId}: how much of it the command has is not known.`,
     {
-      next: `Call exec_kill {"sandbox_id":"${sandboxId}","exec_id":"${execId}"} and run it again; file_write takes large inputs too.`,
-      cause,
+      next: `See with exec_output what it made of it, or exec_kill it and run it again; large inputs can come from a file (file_write).`,
+      cause: error,
     },
   );
 }

@@ -7,7 +7,7 @@ import type { Core } from "./core.ts";
 import { writeInput } from "./exec-input.ts";
 import { listExecs } from "./exec-list.ts";
 import { pastExec, unknownExec } from "./exec-records.ts";
-import { execStart, feedStdin, halfFed, type Started } from "./exec-start.ts";
+import { execStart, feedStdin, orHalfGiven, type Started } from "./exec-start.ts";
 import { followed } from "./follow.ts";
 import type { ExecSnapshot, ExecView, Guest } from "./guest/types.ts";
 import { newExecId } from "./ids.ts";
@@ -54,7 +54,7 @@ export class Execs {
       );
     } catch (error) {
       if (call.signal.aborted) void this.#cancel(record.sandbox_id, execId);
-      throw started.feed && isCode(error, "GUEST_UNAVAILABLE") ? halfFed(record.sandbox_id, execId, error) : error;
+      throw error;
     }
   }
 
@@ -70,7 +70,9 @@ export class Execs {
     void feedStdin(guest, execId, feed, (err) => {
       this.#core.logger.warn({ err, exec_id: execId }, "stdin of a command was not sent to its end");
     });
-    return abortable(guest.viewExec(execId, view, signal), signal);
+    return abortable(guest.viewExec(execId, view, signal), signal).catch((error: unknown) => {
+      throw orHalfGiven(execId, error);
+    });
   }
 
   async output(sandbox: string, execId: string, request: ExecOutputRequest, call: Call): Promise<ExecResult> {
