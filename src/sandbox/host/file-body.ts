@@ -4,7 +4,7 @@ import type { TarReader } from "./tar-reader.ts";
 
 const smallBytes = 64 * 1024;
 const batchBytes = 1024 * 1024;
-const zeros = Buffer.alloc(256 * 1024);
+const zeros = Buffer.alloc(64 * 1024);
 
 const writeAll = promisify(writev);
 const truncate = promisify(ftruncate);
@@ -46,14 +46,17 @@ async function writeLarge(
   };
   try {
     for (let piece = await archive.body(); piece !== undefined; piece = await archive.body()) {
-      const hole = piece.length <= zeros.length && piece.equals(zeros.subarray(0, piece.length));
-      if (hole) await flush();
-      else {
-        batch.push(piece);
-        batched += piece.length;
+      for (let from = 0; from < piece.length; from += zeros.length) {
+        const part = piece.subarray(from, from + zeros.length);
+        const hole = part.equals(zeros.subarray(0, part.length));
+        if (hole) await flush();
+        else {
+          batch.push(part);
+          batched += part.length;
+        }
+        at += part.length;
+        count(part.length, hole ? 0 : part.length);
       }
-      at += piece.length;
-      count(piece.length, hole ? 0 : piece.length);
       if (batched >= batchBytes) await flush();
     }
     await flush();

@@ -96,9 +96,7 @@ export class Landing implements Disposable {
     this.#leave(same);
     for (const name of path.slice(same)) {
       const parent = this.#open.at(-1)?.fd ?? this.#root.fd;
-      const fd = openOrMake(parent, name);
-      this.#open.push({ name, fd });
-      this.#root.enter?.(fd);
+      this.#open.push({ name, fd: openOrMake(parent, name, this.#root.enter) });
     }
     return this.#open.at(-1)?.fd ?? this.#root.fd;
   }
@@ -180,13 +178,21 @@ export class Landing implements Disposable {
   }
 }
 
-function openOrMake(parent: number, name: string): number {
+function openOrMake(parent: number, name: string, enter: Root["enter"]): number {
+  let fd: number;
   try {
-    return openFolder(parent, name);
+    fd = openFolder(parent, name);
   } catch (error) {
     if (codeOf(error) !== "ENOENT") throw error;
     mkdirSync(inside(parent, name), 0o755);
-    return openFolder(parent, name);
+    fd = openFolder(parent, name);
+  }
+  try {
+    enter?.(fd);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
   }
 }
 
