@@ -1,5 +1,7 @@
 import { beforeEach, expect, test } from "vitest";
 import type { Guest } from "../../src/sandbox/guest/types.ts";
+import { archiveEnd, padding, tarHeader } from "../../src/sandbox/host/tar-format.ts";
+import { TarReader } from "../../src/sandbox/host/tar-reader.ts";
 import { newExecId } from "../../src/sandbox/ids.ts";
 import type { ContractHouse } from "./house.ts";
 
@@ -133,5 +135,77 @@ export function fileContract(house: () => ContractHouse): void {
     expect((await guest.listFiles({ path: "c.py", depth: 1, limit: 10 })).entries).toMatchObject([
       { path: "c.py", type: "file", size_bytes: 4 },
     ]);
+  });
+
+  test("finds lines, with what stands around them", async () => {
+    await write("a.py", "one\ntwo\nthree\n");
+    await write("b/c.txt", "Two\n");
+    await write("bin", "two\0\n");
+    const found = await guest.searchFiles({ pattern: "t[w]o$", path: ".", context: 1, limit: 10 });
+    expect(found).toMatchObject({
+      matches: [{ path: "a.py", line: 2, text: "two", before: ["one"], after: ["three"] }],
+      omitted: 0,
+    });
+    const either = await guest.searchFiles({ pattern: "two", ignore_case: true, limit: 1 });
+    expect(either).toMatchObject({ matches: [{ path: "a.py" }], omitted: 1 });
+    expect((await guest.searchFiles({ pattern: "o", glob: "**/*.txt", limit: 9 })).matches).toMatchObject([
+      { path: "b/c.txt", line: 1, text: "Two" },
+    ]);
+    await expect(guest.searchFiles({ pattern: "(", limit: 1 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    await expect(guest.searchFiles({ pattern: "a", path: "none", limit: 1 })).rejects.toMatchObject({
+      code: "FILE_NOT_FOUND",
+    });
+  });
+
+  test("makes, copies, moves and deletes", async () => {
+    expect(await guest.manageFiles({ op: "mkdir", path: "x/y" })).toEqual({ path: "x/y", entries: 2 });
+    expect(await guest.manageFiles({ op: "mkdir", path: "x/y" })).toMatchObject({ entries: 0 });
+    await write("x/f", "f", { mode: "0700" });
+    await expect(guest.manageFiles({ op: "copy", path: "x", dest: "z" })).rejects.toMatchObject({
+      code: "FILE_INVALID",
+    });
+    expect(await guest.manageFiles({ op: "copy", path: "x", dest: "new/z", recursive: true })).toMatchObject({
+      entries: 3,
+    });
+    expect(await guest.stat("new/z/f")).toMatchObject({ mode: "0700", size_bytes: 1 });
+    await expect(guest.manageFiles({ op: "move", path: "x/f", dest: "new" })).rejects.toMatchObject({
+      code: "FILE_CONFLICT",
+    });
+    expect(await guest.manageFiles({ op: "move", path: "x/f", dest: "g" })).toMatchObject({ path: "g", entries: 1 });
+    await expect(guest.stat("x/f")).rejects.toMatchObject({ code: "FILE_NOT_FOUND" });
+    await expect(guest.manageFiles({ op: "delete", path: "new" })).rejects.toMatchObject({ code: "FILE_INVALID" });
+    expect(await guest.manageFiles({ op: "delete", path: "new", recursive: true })).toMatchObject({ entries: 4 });
+    await expect(guest.manageFiles({ op: "delete", path: "/workspace", recursive: true })).rejects.toMatchObject({
+      code: "PERMISSION_DENIED",
+    });
+  });
+
+  test("takes and gives archives", async () => {
+    const long = `${"d".repeat(90)}/${"f".repeat(90)}`;
+    async function* chunks() {
+      for (const [name, body] of [
+        ["a", "1"],
+        [long, "22"],
+        ["../out", "3"],
+      ] as const) {
+        yield tarHeader({ name, type: "file", mode: 0o640, size: body.length, mtimeS: 1 });
+        yield Buffer.concat([Buffer.from(body), Buffer.alloc(padding(body.length))]);
+      }
+      yield archiveEnd;
+    }
+    const taken = await guest.putTar("into/here", chunks());
+    expect(taken).toMatchObject({ files: 2, bytes: 3, refused: [{ path: "../out" }], refused_total: 1 });
+    expect(await guest.stat("into/here/a")).toMatchObject({ mode: "0640" });
+    const entries = async (path: string, exclude: string[] = []) => {
+      const reader = new TarReader(guest.getTar({ path, include: [], exclude }, () => {}));
+      const found: Record<string, string> = {};
+      for (let entry = await reader.next(); entry !== undefined; entry = await reader.next())
+        found[entry.name] = `${entry.type} ${entry.mode.toString(8)} ${(await reader.body())?.toString() ?? ""}`;
+      return found;
+    };
+    expect(await entries("into/here")).toMatchObject({ a: "file 640 1", [long]: "file 640 22" });
+    expect(Object.keys(await entries("into/here", ["a"]))).not.toContain("a");
+    expect(await entries("into/here/a")).toEqual({ a: "file 640 1" });
+    await expect(entries("none")).rejects.toMatchObject({ code: "FILE_NOT_FOUND" });
   });
 }

@@ -277,21 +277,24 @@ describe("hostile trees", () => {
     const aside = path.join(rw, "race/aside");
     let swapping = true;
     let swaps = 0;
+    /** A download may make a folder in the place: it goes, and so does the link, never what that leads to. */
+    const instead = (put: () => void): void => {
+      for (;;) {
+        try {
+          put();
+          return;
+        } catch {
+          rmSync(dir, { recursive: true, force: true });
+        }
+      }
+    };
     const swapper = (async () => {
       for (; swapping; swaps++) {
         renameSync(dir, aside);
-        symlinkSync(secret, dir);
+        instead(() => symlinkSync(secret, dir));
         await new Promise(setImmediate);
-        // A download may have had to make a folder in its place meanwhile; it goes, the link never with what it leads to.
         rmSync(dir, { recursive: true, force: true });
-        for (let back = false; !back; ) {
-          try {
-            renameSync(aside, dir);
-            back = true;
-          } catch {
-            rmSync(dir, { recursive: true, force: true });
-          }
-        }
+        instead(() => renameSync(aside, dir));
         await new Promise(setImmediate);
       }
     })();

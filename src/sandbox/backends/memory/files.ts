@@ -78,9 +78,7 @@ export class FakeFiles {
       const entry = this.#entries.get(at);
       if (entry && entry.bytes === undefined)
         throw new Fault("FILE_INVALID", `${path} is a directory`, { kind: "dir" });
-      if (!writable.some((folder) => at.startsWith(`${folder}/`))) {
-        throw new Fault("PERMISSION_DENIED", `${path}: read-only file system`);
-      }
+      this.#refuseReadOnly(path, at);
       for (let up = posix.dirname(at); up !== "/"; up = posix.dirname(up)) {
         if (this.#entries.get(up)?.bytes)
           throw new Fault("FILE_INVALID", `${up} is not a directory`, { kind: "not_dir" });
@@ -114,6 +112,42 @@ export class FakeFiles {
     const last = names[request.limit - 1];
     const more = names.length > request.limit && last !== undefined;
     return { entries, ...(more && { next_cursor: Buffer.from(last).toString("base64url") }) };
+  }
+
+  /** Everything at a path and below it, parents first, by absolute path. */
+  below(path: string): { at: string; bytes: Buffer | undefined; mode: string }[] {
+    this.#entry(path);
+    const root = this.resolve(path);
+    return [...this.#entries]
+      .filter(([at]) => at === root || at.startsWith(root === "/" ? "/" : `${root}/`))
+      .map(([at, { bytes, mode }]) => ({ at, bytes, mode }))
+      .sort((a, b) => (a.at < b.at ? -1 : 1));
+  }
+
+  has(path: string): boolean {
+    return this.#entries.has(this.resolve(path));
+  }
+
+  /** Makes a folder and its parents; counts those that were missing. */
+  makeFolder(path: string, mode = "0755"): number {
+    const at = this.resolve(path);
+    this.#refuseReadOnly(path, at);
+    const entry = this.#entries.get(at);
+    if (entry?.bytes !== undefined) throw new Fault("FILE_CONFLICT", `${path} is a file`);
+    if (entry !== undefined) return 0;
+    const parents = this.makeFolder(posix.dirname(at));
+    this.#put(at, undefined, mode);
+    return parents + 1;
+  }
+
+  remove(at: string): void {
+    this.#entries.delete(at);
+  }
+
+  #refuseReadOnly(path: string, at: string): void {
+    if (!writable.some((folder) => at === folder || at.startsWith(`${folder}/`))) {
+      throw new Fault("PERMISSION_DENIED", `${path}: read-only file system`);
+    }
   }
 
   #entry(path: string): Entry {

@@ -1,8 +1,10 @@
+import { archive, extract } from "./archives.ts";
 import type { ExecRequest, FakeExec } from "./exec.ts";
 import { streamFrames, type ViewRequest, viewOf } from "./exec-views.ts";
 import { Fault } from "./fault.ts";
 import type { FileToWrite } from "./files.ts";
 import type { FakeGuest } from "./guest.ts";
+import { manage, search } from "./manage.ts";
 import { compile } from "./search.ts";
 
 export interface Ask {
@@ -135,6 +137,27 @@ const routes: Record<string, Route> = {
       ...defined({ glob: text(ask, "glob"), cursor: text(ask, "cursor") }),
     });
     return { json: listing };
+  },
+  "POST /v1/files/search": (guest, ask) => {
+    guest.lease.touch();
+    return { json: search(guest.files, json(ask.body)) };
+  },
+  "POST /v1/files/manage": (guest, ask) => {
+    guest.refusePaused();
+    guest.lease.touch();
+    return { json: manage(guest.files, json(ask.body)) };
+  },
+  "PUT /v1/files/tar": (guest, ask) => {
+    guest.refusePaused();
+    guest.lease.touch();
+    return { json: extract(guest.files, text(ask, "path") ?? "", ask.body) };
+  },
+  "GET /v1/files/tar": (guest, ask) => {
+    guest.lease.touch();
+    const path = text(ask, "path") ?? "";
+    guest.files.stat(path);
+    const patterns = (name: string): string[] => ask.url.searchParams.getAll(name);
+    return { frames: archive(guest.files, path, patterns("include"), patterns("exclude")) };
   },
   "GET /v1/files/stat": (guest, ask) => {
     guest.lease.touch();
