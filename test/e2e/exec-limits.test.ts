@@ -116,7 +116,7 @@ describe("commands that ask for too much", () => {
     for (let n = 0; n < 20; n++) expect(await run({ command: `echo ${n}` })).toMatchObject({ stdout: `${n}\n` });
     const ms = (performance.now() - begun) / 20;
     measured("a command beside a flood", `${ms.toFixed(1)} ms`);
-    expect(ms).toBeLessThan(250);
+    expect(ms).toBeLessThan(1_000);
     const taken = Number((await stuck)["accepted_bytes"]);
     expect(taken).toBeGreaterThanOrEqual(4_096);
     expect(taken).toBeLessThan(1_000_000);
