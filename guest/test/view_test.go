@@ -161,6 +161,12 @@ func TestTailLinesAndMatch(t *testing.T) {
 	if header, r := g.look(id, object{"match": "00$|err", "max_bytes": 1 << 20}); header["match_total"] != 202.0 || len(r.segments) != 200 || r.out["stderr"] == "" {
 		t.Errorf("%v, %d segments", header["match_total"], len(r.segments))
 	}
+	if header["match_more"] != nil {
+		t.Errorf("all is shown: %v", header)
+	}
+	if header, r := g.look(id, object{"match": "^(3|500|err1)$", "max_bytes": 25}); header["match_more"] != true || r.out["stdout"] != "2\n3\n4\n" || r.out["stderr"] != "err1\nerr2\n" {
+		t.Errorf("%v %q", header, r.out)
+	}
 	if header, r := g.look(id, object{"match": "L", "max_bytes": 100}); header["match_total"] != 1.0 || len(r.out["stdout"]) > 100 || len(r.out["stdout"]) == 0 {
 		t.Errorf("%v %v", header, r.segments)
 	}

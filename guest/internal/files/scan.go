@@ -83,13 +83,14 @@ func (s *searcher) block(text []byte, at *position) {
 		if i >= 0 {
 			line = line[:i+1]
 		}
-		bare := pattern.Line(line)
-		if from, _, ok := s.pattern.Find(bare, s.over); ok && !at.told {
-			begin := at.base + int64(p)
-			s.hit(bare, from, at.number, begin, begin+int64(len(line)))
-			at.told = true
-			if s.out.Omitted >= omittedMax {
-				return
+		if bare := pattern.Line(line); !at.told {
+			if from, _, ok := s.pattern.Find(bare, s.over); ok {
+				begin := at.base + int64(p)
+				s.hit(bare, from, at.number, begin, begin+int64(len(line)))
+				at.told = true
+				if s.out.Omitted >= omittedMax {
+					return
+				}
 			}
 		}
 		p += len(line)

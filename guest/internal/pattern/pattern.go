@@ -18,13 +18,16 @@ const (
 	MaxLen = 1 << 10
 	// maxSize bounds the compiled pattern, and with it what one byte of input can cost: "(x{1000}){1000}" is short too.
 	maxSize = 2500
-	// shortLine is what is matched at once; longer lines are matched in a way that can be stopped in between.
+	// shortLine is what is always matched at once, and shortWork, the line times the pattern, what is as well; more is
+	// matched in a way that is slower and can be stopped in between.
 	shortLine = 4 << 10
+	shortWork = 1 << 24
 )
 
 // Pattern is a compiled pattern.
 type Pattern struct {
 	re      *regexp.Regexp
+	size    int
 	literal []byte // what every match contains, if that is known
 	folded  []byte // the same in small letters, where the case does not matter
 }
@@ -41,14 +44,15 @@ func Compile(text string, ignoreCase bool) (*Pattern, error) {
 	if err != nil {
 		return nil, fault.New(fault.InvalidArgument, "the pattern is not RE2: %v", err)
 	}
-	if size(tree) > maxSize {
+	steps := size(tree)
+	if steps > maxSize {
 		return nil, fault.New(fault.InvalidArgument, "the pattern is too complex; repeat less")
 	}
 	re, err := regexp.Compile(text)
 	if err != nil {
 		return nil, fault.New(fault.InvalidArgument, "the pattern is not RE2: %v", err)
 	}
-	p := &Pattern{re: re, literal: []byte(required(tree, false))}
+	p := &Pattern{re: re, size: steps, literal: []byte(required(tree, false))}
 	if len(p.literal) == 0 {
 		p.folded = []byte(required(tree, true))
 	}
@@ -163,7 +167,7 @@ func (p *Pattern) Find(line []byte, stop func() bool) (from, to int, ok bool) {
 		return 0, 0, false
 	}
 	var at []int
-	if len(line) <= shortLine {
+	if len(line) <= shortLine || len(line)*p.size <= shortWork {
 		at = p.re.FindIndex(line)
 	} else {
 		at = p.re.FindReaderIndex(&runes{line: line, stop: stop})
