@@ -38,7 +38,9 @@ export class Landing implements Disposable {
   readonly #root: Pick<Root, "fd" | "enter">;
   readonly #open: Level[] = [];
   #entries = 0;
-  #unlooked = Number.POSITIVE_INFINITY;
+  #unlooked = 0;
+  #announced = 0;
+  #limit: number | undefined;
 
   /** @param root the folder it lands in, which stays the caller's */
   constructor(root: Pick<Root, "fd" | "enter">, refusals: Refusals) {
@@ -53,6 +55,7 @@ export class Landing implements Disposable {
         this.refusals.add(entry.name, "more than 1000000 entries");
         return;
       }
+      this.#announce(entry.size);
       const path = safeSegments(entry.name);
       if ("why" in path) this.refusals.add(entry.name, path.why);
       else if (entry.type === "other") this.refusals.add(entry.name, entry.what);
@@ -65,8 +68,9 @@ export class Landing implements Disposable {
   async takeFile(archive: TarReader, name: string, onProgress: () => void): Promise<void> {
     const entry = await archive.next();
     if (entry?.type !== "file") throw new SandboxError("FILE_CONFLICT", "It changed while it was downloaded.");
+    this.#announce(entry.size);
     await this.#place(entry, [name], archive, onProgress);
-    while ((await archive.next()) !== undefined) this.refusals.add(entry.name, "more than one entry");
+    if ((await archive.next()) !== undefined) this.refusals.add(entry.name, "more than one entry");
   }
 
   async #place(entry: TarEntry, path: string[], archive: TarReader, onProgress?: () => void): Promise<void> {
@@ -120,7 +124,6 @@ export class Landing implements Disposable {
     archive: TarReader,
     onProgress: (() => void) | undefined,
   ): Promise<void> {
-    if (entry.size > lookEvery) this.#makeSure(entry.size);
     const count = (read: number, written: number): void => {
       this.bytes += read;
       this.#wrote(written);
@@ -157,26 +160,35 @@ export class Landing implements Disposable {
     this.files++;
   }
 
-  /** Counts what was written; looks at the disk now and then. */
-  #wrote(bytes: number): void {
-    this.#unlooked += bytes;
-    if (this.#unlooked >= lookEvery) this.#makeSure(0);
+  /** Counts what entries say they hold, holes and refused ones included: no archive is longer than the disk has room. */
+  #announce(size: number): void {
+    this.#announced += size;
+    this.#limit ??= this.#room();
+    if (this.#announced > this.#limit) throw noRoom();
   }
 
-  /** Throws LIMIT_EXCEEDED rather than fill the host's disk. */
-  #makeSure(wanted: number): void {
-    const { bavail, blocks, bsize } = statfsSync(`/proc/self/fd/${this.#root.fd}`);
+  /** Counts what was written; looks at the disk now and then, which others fill as well. */
+  #wrote(bytes: number): void {
+    this.#unlooked += bytes;
+    if (this.#unlooked < lookEvery) return;
     this.#unlooked = 0;
-    if (wanted < (bavail - blocks * reserve) * bsize) return;
-    throw new SandboxError("LIMIT_EXCEEDED", "The host's disk has no room for it.", {
-      next: "Download less of it with include and exclude, or free room on the host. Files that came before are there.",
-    });
+    if (this.#room() <= 0) throw noRoom();
+  }
+
+  #room(): number {
+    const { bavail, blocks, bsize } = statfsSync(`/proc/self/fd/${this.#root.fd}`);
+    return (bavail - blocks * reserve) * bsize;
   }
 
   [Symbol.dispose](): void {
     this.#leave(0);
   }
 }
+
+const noRoom = () =>
+  new SandboxError("LIMIT_EXCEEDED", "The host's disk has no room for it.", {
+    next: "Download less of it with include and exclude, or free room on the host. Files that came before are there.",
+  });
 
 function openOrMake(parent: number, name: string, enter: Root["enter"]): number {
   let fd: number;

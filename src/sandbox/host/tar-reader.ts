@@ -38,14 +38,14 @@ export class TarReader {
     this.#chunks = archive[Symbol.asyncIterator]();
   }
 
-  /** The next entry, or undefined at the end. What is left of the body before is passed over. */
+  /** The next entry, or undefined at the archive's own end: a stream that ends before was cut. What is left of the body before is passed over. */
   async next(): Promise<TarEntry | undefined> {
     for (let piece = await this.body(); piece !== undefined; piece = await this.body());
     const meta: { name?: string; target?: string; size?: number; mtimeS?: number; sparse?: boolean } = {};
     for (let metas = 0; metas <= mostMetas; metas++) {
-      const head = await this.#take(blockBytes, true);
-      if (head === undefined || head.every((byte) => byte === 0)) {
-        if (head !== undefined) await this.#toEnd();
+      const head = await this.#take(blockBytes);
+      if (head.every((byte) => byte === 0)) {
+        await this.#toEnd();
         return undefined;
       }
       if (number(head, 148, 8) !== checksum(head)) throw nonsense("a header's checksum is wrong");
@@ -53,7 +53,7 @@ export class TarReader {
       const size = number(head, 124, 12);
       if (!"xgLK".includes(flag)) return this.#entry(head, flag, meta.size ?? size, meta);
       if (size > mostMetaBytes) throw nonsense("a name is too long");
-      const body = (await this.#take(size + padding(size)))?.subarray(0, size).toString("latin1") ?? "";
+      const body = (await this.#take(size + padding(size))).subarray(0, size).toString("latin1");
       if (flag === "L") meta.name = untilNul(body);
       else if (flag === "K") meta.target = untilNul(body);
       else if (flag === "x") Object.assign(meta, paxRecords(body));
@@ -106,12 +106,9 @@ export class TarReader {
     await this.#chunks.return?.();
   }
 
-  /** Exactly so many bytes; undefined at the end of the stream where it may end. */
-  async #take(size: number, mayEnd = false): Promise<Buffer | undefined> {
-    if (!(await this.#more())) {
-      if (mayEnd || size === 0) return undefined;
-      throw cut();
-    }
+  /** Exactly so many bytes. */
+  async #take(size: number): Promise<Buffer> {
+    if (size > 0 && !(await this.#more())) throw cut();
     if (this.#chunk.length - this.#at >= size) {
       this.#at += size;
       return this.#chunk.subarray(this.#at - size, this.#at);
@@ -200,7 +197,7 @@ function untilNul(bytes: string): string {
   return end < 0 ? bytes : bytes.slice(0, end);
 }
 
-const cut = () => nonsense("it ends in the middle of an entry");
+const cut = () => nonsense("it ends in the middle");
 
 function nonsense(why: string): SandboxError {
   return new SandboxError("GUEST_UNAVAILABLE", `The sandbox's guest sent an archive that makes no sense: ${why}.`, {

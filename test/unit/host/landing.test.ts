@@ -162,6 +162,15 @@ describe("an archive", () => {
     });
   });
 
+  it("that says it holds more than the disk is refused before it is read, whatever it holds", async () => {
+    for (const piece of [{ name: "x" }, { name: "x", flag: "S" }, { name: "../x" }]) {
+      const { root, land } = house();
+      const huge = { ...piece, size: Number.MAX_SAFE_INTEGER };
+      await expect(land([{ name: "before", body: "b" }, huge])).rejects.toMatchObject({ code: "LIMIT_EXCEEDED" });
+      expect(readdirSync(root)).toEqual(["before"]);
+    }
+  });
+
   it("speaks pax", async () => {
     const { root, land } = house();
     const record = (text: string) => {
