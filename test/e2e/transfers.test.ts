@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import {
   chmodSync,
   existsSync,
@@ -277,14 +278,16 @@ describe("hostile trees", () => {
     const aside = path.join(rw, "race/aside");
     let swapping = true;
     let swaps = 0;
-    /** A download may make a folder in the place: it goes, and so does the link, never what that leads to. */
+    mkdirSync(path.join(rw, "junk"));
+    /** Whatever is in the place goes aside at once: the link, or a folder that a download made there meanwhile. */
+    const clear = (): void => renameSync(dir, path.join(rw, "junk", randomUUID()));
     const instead = (put: () => void): void => {
       for (;;) {
         try {
           put();
           return;
         } catch {
-          rmSync(dir, { recursive: true, force: true });
+          clear();
         }
       }
     };
@@ -293,7 +296,7 @@ describe("hostile trees", () => {
         renameSync(dir, aside);
         instead(() => symlinkSync(secret, dir));
         await new Promise(setImmediate);
-        rmSync(dir, { recursive: true, force: true });
+        clear();
         instead(() => renameSync(aside, dir));
         await new Promise(setImmediate);
       }
