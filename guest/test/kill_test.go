@@ -157,7 +157,7 @@ func TestOtherSignalsAreOnlySent(t *testing.T) {
 		"view":    object{"wait_ms": 10000, "until": "output"},
 	})
 	g.ok("POST", "/v1/execs/"+id+"/kill", object{"signal": "USR1", "grace_ms": 100})
-	r := g.view("/v1/execs/"+id+"/view", object{"wait_ms": 10000, "until": "output", "stdout_offset": len("ready\n")})
+	r := g.view("/v1/execs/"+id+"/view", object{"wait_ms": 10000, "until_match": "got it", "stdout_offset": len("ready\n")})
 	if r.out["stdout"] != "got it\n" || r.str("status") != "running" {
 		t.Errorf("%q %v", r.out, r.object)
 	}
