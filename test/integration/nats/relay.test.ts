@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from "node:fs";
 import { DiscardPolicy, type NatsConnection } from "nats";
 import { afterEach, expect, it } from "vitest";
 import { startNats } from "../../../scripts/lib/nats.mjs";
@@ -223,6 +224,11 @@ it("relays what is committed before it ends, within its bound", async () => {
   const late = relaying(server.url, journal);
   await until("it relays", () => late.relay.status().state === "relaying");
   process.kill(server.pid, "SIGSTOP");
+  await until("every thread of the server stands still", () =>
+    readdirSync(`/proc/${server.pid}/task`).every((thread) =>
+      /\) T /.test(readFileSync(`/proc/${server.pid}/task/${thread}/stat`, "utf8")),
+    ),
+  );
   journal.emit("sb_1");
   const began = performance.now();
   await late[Symbol.asyncDispose]();
