@@ -1,8 +1,4 @@
-import { execFile } from "node:child_process";
-import { promisify } from "node:util";
 import Docker from "dockerode";
-
-const run = promisify(execFile);
 
 /** The engine the tests run on, seen from outside: what an operator would see. A missing engine fails with the command that provides it. */
 export function engine(): Docker {
@@ -29,18 +25,6 @@ export async function containersOf(sandboxIds: string[]): Promise<SeenContainer[
     .filter((container) => sandboxIds.includes(container.name));
 }
 
-/** All containers whose names look like sandboxes, whoever made them. */
-export async function sandboxNames(): Promise<string[]> {
-  const all = await engine().listContainers({ all: true });
-  return all.map((container) => (container.Names[0] ?? "").slice(1)).filter((name) => /^sb_[0-9a-z]{16}$/.test(name));
-}
-
 export async function killContainer(name: string): Promise<void> {
   await engine().getContainer(name).kill({ signal: "SIGKILL" });
-}
-
-/** Pids of processes whose command line contains `text`, on this host; the engine's containers run on it too. */
-export async function pidsWith(text: string): Promise<number[]> {
-  const { stdout } = await run("pgrep", ["-f", text]).catch(() => ({ stdout: "" }));
-  return stdout.split("\n").filter(Boolean).map(Number);
 }
