@@ -52,7 +52,7 @@ mount -t tmpfs none /mnt
 python3 -c 'import urllib.request as u; u.urlopen("http://example.org", timeout=3)' 2>&1 | tail -1`;
 
 async function main() {
-  const { env } = await bootstrap();
+  const { env, engine } = await bootstrap();
   const dataDir = mkdtempSync(join(tmpdir(), "chorus-demo-"));
   onExit("demo data", () => rmSync(dataDir, { recursive: true, force: true }));
 
@@ -117,7 +117,7 @@ async function main() {
   );
   await client.close();
   await watcher.stop();
-  howToConnect();
+  howToConnect(engine.isPrivate);
   return seen === expected ? 0 : 1;
 }
 
@@ -176,15 +176,18 @@ function startWatcher(env) {
   };
 }
 
-function howToConnect() {
+/** @param {boolean} ownEngine whether the engine was started for the demo */
+function howToConnect(ownEngine) {
   screen.title("Connect your own agent");
   screen.say(`  Claude Code     claude mcp add chorus-sandbox -- node ${join(ROOT, "dist/main.js")}
   Claude Desktop  Settings → Developer → Edit Config, and put in what mcp.json has, with the absolute path:
                   {"mcpServers": {"chorus-sandbox": {"command": "node", "args": ["${join(ROOT, "dist/main.js")}"]}}}
   Events          set NATS_URL in the server's environment; subjects and recipes are in docs/events.md
-
-  The demo's private engine stops now. With Docker or Podman running, the server finds it by itself.
 `);
+  if (ownEngine)
+    screen.say(
+      "  The demo's private engine stops now. With Docker or Podman running, the server finds it by itself.\n",
+    );
 }
 
 /** @param {NodeJS.ProcessEnv} env @returns {Record<string, string>} */
