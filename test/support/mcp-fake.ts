@@ -19,6 +19,8 @@ export class FakeSandboxes implements Sandboxes {
   readonly asked: Asked[] = [];
   readonly listeners = new Set<(entries: JournalEntry[]) => void>();
   readonly sandboxes = new Map<string, SandboxView>([[sandboxView.sandbox_id, sandboxView]]);
+  /** Ends the command `progress`. */
+  #heard = (): void => {};
   #sequence = 0;
 
   note(method: string, call: Call | undefined, ...args: unknown[]): void {
@@ -88,7 +90,14 @@ export class FakeSandboxes implements Sandboxes {
       const { client, folder, traceparent } = call;
       return printed(JSON.stringify({ client, folder, traceparent }));
     }
-    if (request.command === "progress") call.progress?.("half way");
+    if (request.command === "progress") {
+      const heard = new Promise<void>((resolve) => {
+        this.#heard = resolve;
+      });
+      call.progress?.("half way");
+      await heard;
+    }
+    if (request.command === "heard") this.#heard();
     return printed(request.stdin ?? `${request.command ?? request.argv?.join(" ")}\n`);
   }
 

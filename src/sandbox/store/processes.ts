@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
+import type { Database } from "./database.ts";
 import type { Tables } from "./tables.ts";
 import type { ProcessRecord, ProcessTable } from "./types.ts";
 
@@ -43,10 +44,12 @@ export function thisProcess(clock: () => number): ProcessRecord {
 
 /** The server processes of this install that opened the store and have not closed it. */
 export class StoreProcesses implements ProcessTable {
+  readonly #database: Database;
   readonly #tables: Tables;
   readonly #boot = bootId();
 
-  constructor(tables: Tables) {
+  constructor(database: Database, tables: Tables) {
+    this.#database = database;
     this.#tables = tables;
   }
 
@@ -55,11 +58,14 @@ export class StoreProcesses implements ProcessTable {
     return record !== undefined && this.#runs(record);
   }
 
+  // Both tell of other processes, whose commits of this turn of the event loop a snapshot does not show.
   list(): ProcessRecord[] {
+    this.#database.refresh();
     return this.#tables.processes.values({});
   }
 
   find(processId: string): ProcessRecord | undefined {
+    this.#database.refresh();
     return this.#tables.processes.get(processId);
   }
 

@@ -58,7 +58,7 @@ export class LmdbStore implements Store {
     this.processId = this.#self.process_id;
     this.#records = new Records(tables);
     this.#numbering = { records: this.#records, tables, host, tenant, clock, nextId: monotonicIds(clock) };
-    this.#processes = new StoreProcesses(tables);
+    this.#processes = new StoreProcesses(database, tables);
     this.#roles = new StoreRoles(database, tables, this.#processes, this.processId);
     this.#doorbell = new Doorbell({
       path: path.join(options.dataDir, "bell"),

@@ -164,8 +164,13 @@ describe.each([
   it("hears of progress", async () => {
     await using session = await connect();
     const messages: (string | undefined)[] = [];
-    const call = { name: "exec_run", arguments: { sandbox_id: "alpha", command: "progress" } };
-    const onprogress = (progress: { message?: string | undefined }): void => void messages.push(progress.message);
+    const run = (command: string) => ({ name: "exec_run", arguments: { sandbox_id: "alpha", command } });
+    const call = run("progress");
+    // The call ends when this is told: a client drops progress that reaches it together with the answer.
+    const onprogress = ({ message }: { message?: string | undefined }): void => {
+      messages.push(message);
+      void session.client.callTool(run("heard"));
+    };
     if (session.client instanceof LegacyClient) await session.client.callTool(call, undefined, { onprogress });
     else await session.client.callTool(call, { onprogress });
     expect(messages).toEqual(["half way"]);
