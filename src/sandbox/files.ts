@@ -30,6 +30,7 @@ import type {
 
 const maxWriteBytes = 8 * 2 ** 20;
 const defaultReadBytes = 32 * 1024;
+const mostDepth = 64;
 const defaultEntries = 200;
 const defaultMatches = 100;
 
@@ -114,7 +115,8 @@ export class Files {
         guest.listFiles(
           {
             path: request.path ?? ".",
-            depth: request.depth ?? 1,
+            // Who asks for "**" means all the way down.
+            depth: request.depth ?? (request.glob?.includes("**") ? mostDepth : 1),
             limit: request.limit ?? defaultEntries,
             ...(request.glob !== undefined && { glob: request.glob }),
             ...(request.cursor !== undefined && { cursor: request.cursor }),

@@ -9,8 +9,9 @@ import { SandboxError } from "../errors.ts";
 import type { Sandboxes } from "../sandbox/api.ts";
 import { isObject } from "../tools/coerce.ts";
 import { type Connection, callTool, cancellation, type Log, toCall } from "./call-tool.ts";
+import { complete } from "./completion.ts";
 import type { PolicyView } from "./instructions.ts";
-import { complete, listResources, protocolError, readResource, resourceTemplates } from "./resources.ts";
+import { listResources, protocolError, readResource, resourceTemplates } from "./resources.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import { toolList } from "./tool-list.ts";
 

@@ -1,6 +1,4 @@
 import {
-  type CompleteRequest,
-  type CompleteResult,
   type ListResourcesResult,
   type ListResourceTemplatesResult,
   ProtocolError,
@@ -62,10 +60,6 @@ export const resourceTemplates: ListResourceTemplatesResult = {
   ],
 };
 
-const templates: ReadonlySet<string> = new Set(
-  resourceTemplates.resourceTemplates.map(({ uriTemplate }) => uriTemplate),
-);
-
 /** The fixed resources, and the live sandboxes once something was asked of them: clients list resources merely to probe. */
 export async function listResources(opened: Sandboxes | undefined, call: Call): Promise<ListResourcesResult> {
   if (opened === undefined) return { resources: fixed };
@@ -124,23 +118,6 @@ export function sandboxOf(uri: string): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** Ids and names of sandboxes that begin as typed. */
-export async function complete(
-  request: CompleteRequest,
-  sandboxes: () => Promise<Sandboxes>,
-  call: Call,
-): Promise<CompleteResult> {
-  const { ref, argument } = request.params;
-  const ours = ref.type === "ref/resource" && templates.has(ref.uri);
-  if (!ours || argument.name !== "sandbox_id") return { completion: { values: [] } };
-  const list = await (await sandboxes()).list({ limit: 200 }, call).catch(protocolError);
-  const names = list.sandboxes.flatMap((row) =>
-    row.name === undefined ? [row.sandbox_id] : [row.name, row.sandbox_id],
-  );
-  const values = names.filter((name) => name.startsWith(argument.value));
-  return { completion: { values: values.slice(0, 100), total: values.length, hasMore: values.length > 100 } };
 }
 
 const missing: ReadonlySet<string> = new Set(["SANDBOX_NOT_FOUND", "EXEC_NOT_FOUND", "FILE_NOT_FOUND"]);

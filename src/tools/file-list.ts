@@ -13,7 +13,7 @@ export const listFiles = defineTool({
   input: z.strictObject({
     sandbox_id: sandboxId,
     path: filePath.optional().describe("Folder or file, absolute or relative to the workdir. Default the workdir."),
-    depth: z.int().min(1).max(64).default(1).describe("Levels of folders to go down, 1–64, default 1."),
+    depth: z.int().min(1).max(64).optional().describe('Levels of folders to go down. Default 1, with "**" in glob 64.'),
     glob: z.string().min(1).max(1024).optional().describe('Only paths that match, such as "**/*.py". Default all.'),
     limit: limit(1000, 200),
     cursor: cursor.optional(),

@@ -121,6 +121,7 @@ export function fileContract(house: () => ContractHouse): void {
     expect(await names({ depth: 1 })).toEqual(["a", "b.txt", "c.py"]);
     expect(await names({ depth: 2 })).toEqual(["a", "a/deep", "a/x.py", "b.txt", "c.py"]);
     expect(await names({ depth: 1, glob: "*.py" })).toEqual(["c.py"]);
+    expect(await names({ depth: 1, glob: "{c,d}.{js,py}" })).toEqual(["c.py"]);
     expect(await names({ depth: 9, glob: "**/*.py" })).toEqual(["a/deep/y.py", "a/x.py", "c.py"]);
 
     const paged: string[] = [];

@@ -213,7 +213,8 @@ describe("file_read and file_list", () => {
       cursor = page["next_cursor"];
     }
     expect(new Set(seen).size).toBe(1501);
-    expect(names(await ok("file_list", { path: "many", depth: 2, glob: "**/*.py" }))).toEqual(["deep/x.py"]);
+    expect(names(await ok("file_list", { path: "many", glob: "**/*.{py,md}" }))).toEqual(["deep/x.py"]);
+    expect(names(await ok("file_list", { path: "many", depth: 1, glob: "**/*.py" }))).toEqual([]);
     expect((await call("file_list", { path: "many", limit: 1001 })).error?.code).toBe("INVALID_ARGUMENT");
   });
 });

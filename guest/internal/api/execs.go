@@ -130,7 +130,7 @@ const (
 	frameMax    = 128 << 10
 )
 
-// execStream follows both streams. A slow reader only loses what the spool drops meanwhile.
+// execStream follows both streams. The writer goes at the reader's pace; one that does not move loses what the spool drops meanwhile.
 func (s *Server) execStream(w http.ResponseWriter, r *http.Request) (any, error) {
 	e, err := s.box.Execs.Get(r.PathValue("exec_id"))
 	if err != nil {
@@ -149,32 +149,37 @@ func (s *Server) execStream(w http.ResponseWriter, r *http.Request) (any, error)
 		return nil, err
 	}
 	buf := make([]byte, frameHead+frameMax)
+	sources := []*spool.Spool{e.Stdout(), e.Stderr()}
+	following := make([]*execs.Follower, len(sources))
+	for i, source := range sources {
+		following[i] = e.Follow(source, offsets[i])
+		defer following[i].Close()
+	}
 	for {
 		changed, ended := e.Changed(), e.Ended()
 		moved := false
-		for i, source := range []*spool.Spool{e.Stdout(), e.Stderr()} {
-			for {
-				n, at := source.ReadAt(buf[frameHead:], offsets[i])
-				if n == 0 {
-					break
-				}
-				moved = true
-				offsets[i] = at + int64(n)
-				if _, err := w.Write(frame(buf, byte(frameStdout+i), at, n)); err != nil {
-					return nil, err
-				}
-				if n < frameMax {
-					break
-				}
+		more := false
+		for i, source := range sources {
+			n, at := source.ReadAt(buf[frameHead:], offsets[i])
+			if n == 0 {
+				continue
 			}
+			moved, more = true, more || n == frameMax
+			offsets[i] = at + int64(n)
+			if _, err := w.Write(frame(buf, byte(frameStdout+i), at, n)); err != nil {
+				return nil, err
+			}
+			following[i].Reached(offsets[i])
 		}
 		if ended && !moved {
 			break
 		}
-		if moved {
+		if moved && !more {
 			if err := flush(); err != nil {
 				return nil, err
 			}
+		}
+		if moved {
 			continue
 		}
 		select {

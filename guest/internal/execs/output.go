@@ -18,12 +18,14 @@ type output struct {
 	eof   chan struct{}
 
 	moving sync.Mutex // held from a read until its bytes are in the spool
+
+	followers followers
 }
 
 // Buffers are taken only when there is something to read: hundreds of silent execs cost none.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
 
-// pump runs until the end of the stream. Nobody it tells may block.
+// pump runs until the end of the stream. Nobody it tells may block; readers that follow the stream set its pace.
 func (o *output) pump(changed func(), lost func()) {
 	defer close(o.eof)
 	defer o.file.Close()
@@ -64,6 +66,7 @@ func (o *output) pump(changed func(), lost func()) {
 			}
 			buffers.Put(buf)
 			changed()
+			o.pace()
 			continue
 		}
 		if buf != nil {

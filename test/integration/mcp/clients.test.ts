@@ -6,7 +6,7 @@ import { ResourceUpdatedNotificationSchema } from "@modelcontextprotocol/sdk/typ
 import { beforeAll, describe, expect, it } from "vitest";
 import { tools as registered } from "../../../src/tools/registry.ts";
 import { buildServer } from "../../support/mcp-process.ts";
-import { sandboxView } from "../../support/mcp-samples.ts";
+import { execRow, sandboxView } from "../../support/mcp-samples.ts";
 
 let server: { command: string; args: string[] };
 beforeAll(async () => {
@@ -211,11 +211,18 @@ describe.each([
     expect(resourceTemplates.map((template) => template.uriTemplate)).toEqual(
       expect.arrayContaining(["sandbox://{sandbox_id}", "sandbox://{sandbox_id}/execs/{exec_id}/{stream}"]),
     );
-    const { completion } = await session.client.complete({
-      ref: { type: "ref/resource", uri: "sandbox://{sandbox_id}" },
-      argument: { name: "sandbox_id", value: "al" },
-    });
-    expect(completion.values).toEqual(["alpha"]);
+    const exec = "sandbox://{sandbox_id}/execs/{exec_id}/{stream}";
+    const completed = async (uri: string, name: string, value: string, known: Record<string, string> = {}) => {
+      const ref = { type: "ref/resource", uri } as const;
+      const asked = { ref, argument: { name, value }, context: { arguments: known } };
+      return (await session.client.complete(asked)).completion.values;
+    };
+    expect(await completed("sandbox://{sandbox_id}", "sandbox_id", "al")).toEqual(["alpha"]);
+    expect(await completed(exec, "exec_id", "ex_", { sandbox_id: "alpha" })).toEqual([execRow.exec_id]);
+    expect(await completed(exec, "exec_id", "other", { sandbox_id: "alpha" })).toEqual([]);
+    expect(await completed(exec, "exec_id", "ex_")).toEqual([]);
+    expect(await completed(exec, "stream", "std")).toEqual(["stdout", "stderr"]);
+    expect(await completed("sandbox://other", "sandbox_id", "al")).toEqual([]);
   });
 
   it("hears of events of what it subscribed to, until it stops", async () => {

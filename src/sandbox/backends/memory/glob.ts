@@ -1,6 +1,7 @@
-/** `*`, `?` and `[...]` within a segment, `**` across segments. */
+/** `*`, `?` and `[...]` within a segment, `**` across segments, `{a,b}` (not nested) one of several. */
 export function globToRegExp(glob: string): RegExp {
-  const source = glob.replace(/\*\*\/|\*\*|\*|\?|\[!?[^\]]+\]|[.+^${}()|\\[\]]/g, (part) => {
+  const source = glob.replace(/\*\*\/|\*\*|\*|\?|\[!?[^\]]+\]|\{[^{}]*\}|[.+^${}()|\\[\]]/g, (part) => {
+    if (part.length > 1 && part.startsWith("{")) return `(?:${part.slice(1, -1).split(",").map(literal).join("|")})`;
     if (part === "**/") return "(?:.*/)?";
     if (part === "**") return ".*";
     if (part === "*") return "[^/]*";
@@ -10,3 +11,5 @@ export function globToRegExp(glob: string): RegExp {
   });
   return new RegExp(`^${source}$`);
 }
+
+const literal = (text: string): string => text.replace(/[.+^${}()|\\[\]*?]/g, "\\$&");
