@@ -12,7 +12,6 @@ import (
 	"chorus-sandbox/guest/internal/fault"
 	"chorus-sandbox/guest/internal/ignore"
 	"chorus-sandbox/guest/internal/pattern"
-	"chorus-sandbox/guest/internal/sys"
 )
 
 const (
@@ -140,32 +139,17 @@ func (s *searcher) run(path string) error {
 
 // begin opens what is asked for, which is searched whatever ignores it.
 func (s *searcher) begin(path string) error {
-	full, err := s.f.resolve(path)
+	fd, _, _, err := s.f.start(path, s.tree)
 	if err != nil {
 		return err
 	}
-	var st syscall.Stat_t
-	if err := syscall.Stat(full, &st); err != nil {
-		return err
-	}
-	if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
-		fd, _, err := s.f.openContent(path, full)
-		if err != nil {
-			return err
-		}
-		if err := s.open(fd, path); err != errNothing {
-			return err
-		}
+	if fd < 0 {
+		s.scope("", s.tree.levels[0].fd)
 		return nil
 	}
-	fd, err := sys.OpenPlain(full, syscall.O_RDONLY|syscall.O_DIRECTORY)
-	if err != nil {
+	if err := s.open(fd, path); err != errNothing {
 		return err
 	}
-	if err := s.tree.inside(fd); err != nil {
-		return err
-	}
-	s.scope("", fd)
 	return nil
 }
 

@@ -103,26 +103,11 @@ func (a *archiver) endFile() {
 }
 
 func (a *archiver) begin(path string) error {
-	full, err := a.f.resolve(path)
-	if err != nil {
+	fd, full, st, err := a.f.start(path, a.tree)
+	if err != nil || fd < 0 {
 		return err
 	}
-	var st syscall.Stat_t
-	if err := syscall.Stat(full, &st); err != nil {
-		return err
-	}
-	if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
-		fd, st, err := a.f.openContent(path, full)
-		if err != nil {
-			return err
-		}
-		return a.file(fd, filepath.Base(full), &st)
-	}
-	fd, err := sys.OpenPlain(full, syscall.O_RDONLY|syscall.O_DIRECTORY)
-	if err != nil {
-		return err
-	}
-	return a.tree.inside(fd)
+	return a.file(fd, filepath.Base(full), &st)
 }
 
 // step walks on until there is something to send.

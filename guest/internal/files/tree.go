@@ -73,6 +73,24 @@ func (t *tree) inside(fd int) error {
 	return nil
 }
 
+// start opens what a walk was asked for: a directory, which the tree then is in and fd is -1, or the one file it is.
+func (f *Files) start(path string, t *tree) (fd int, full string, st syscall.Stat_t, err error) {
+	if full, err = f.resolve(path); err != nil {
+		return -1, full, st, err
+	}
+	if err = syscall.Stat(full, &st); err != nil {
+		return -1, full, st, err
+	}
+	if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
+		fd, st, err = f.openContent(path, full)
+		return fd, full, st, err
+	}
+	if fd, err = sys.OpenPlain(full, syscall.O_RDONLY|syscall.O_DIRECTORY); err != nil {
+		return -1, full, st, err
+	}
+	return -1, full, st, t.inside(fd)
+}
+
 // at begins a walk of one name in an open directory, which the tree takes over.
 func (t *tree) at(fd int, name string, isDir bool) {
 	if isDir {
