@@ -6,7 +6,7 @@
  *   npm test                             everything
  *   npm test -- test/unit/policy.test.ts arguments go to vitest, and the guest's tests are left out
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -52,13 +52,16 @@ async function runTests(args) {
 async function serverTests(args, env) {
   heading("Tests of the server");
   const folder = mkdtempSync(join(tmpdir(), "chorus-tests-"));
+  // What tests leave behind goes with it.
+  const scratch = join(folder, "tmp");
+  mkdirSync(scratch);
   onExit("the test report", () => rmSync(folder, { recursive: true, force: true }));
   const report = join(folder, "vitest.json");
   const vitest = join(ROOT, "node_modules/vitest/vitest.mjs");
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
   const { code } = await run(process.execPath, [vitest, "run", ...reporters, ...args], {
     cwd: ROOT,
-    env,
+    env: { ...env, TMPDIR: scratch },
     timeoutMs: VITEST_LIMIT_MS,
     output: "show",
     check: false,
