@@ -1,13 +1,11 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, realpathSync } from "node:fs";
 import path from "node:path";
-import { z } from "zod";
 import type { NatsLogin } from "./events/login.ts";
-import { effectivePolicy, type Policy, policyFileSchema } from "./sandbox/policy.ts";
-
-export interface HostDir {
-  path: string;
-  mode: "ro" | "rw";
-}
+import { readPolicy } from "./policy-file.ts";
+import { parseReference } from "./sandbox/image-reference.ts";
+import { type HostDir, underCeiling } from "./sandbox/policy/host-dirs.ts";
+import { imageAllowed } from "./sandbox/policy/images.ts";
+import type { Policy } from "./sandbox/policy.ts";
 
 /** Everything the environment and the operator's policy decide, read once. */
 export interface Config {
@@ -100,10 +98,6 @@ export function loadConfig({ env, home, cpus }: Surroundings): Config {
     path.join(get("XDG_STATE_HOME") ?? path.join(home, ".local/state"), "chorus-sandbox");
   if (!path.isAbsolute(dataDir)) bad("CHORUS_SANDBOX_DATA_DIR", "must be an absolute path");
 
-  const pool = Number(get("CHORUS_SANDBOX_POOL") ?? "1");
-  if (!Number.isInteger(pool) || pool < 0 || pool > 50)
-    bad("CHORUS_SANDBOX_POOL", "must be a whole number from 0 to 50");
-
   const token = (name: string): string | undefined => {
     const value = get(name);
     if (value !== undefined && value.length > 64) bad(name, "must be at most 64 characters");
@@ -119,7 +113,16 @@ export function loadConfig({ env, home, cpus }: Surroundings): Config {
   }
 
   const policy = readPolicy(get("CHORUS_SANDBOX_POLICY"), cpus, problems);
-  const hostDirs = readHostDirs(get("CHORUS_SANDBOX_HOST_DIRS"), problems);
+  const mostPool = policy.maxima.pool;
+  const pool = Number(get("CHORUS_SANDBOX_POOL") ?? Math.min(1, mostPool));
+  if (!Number.isInteger(pool) || pool < 0 || pool > mostPool)
+    bad(
+      "CHORUS_SANDBOX_POOL",
+      `must be a whole number from 0 to ${mostPool}${mostPool < 50 ? " (maxima.pool of the policy)" : ""}`,
+    );
+  const image = get("CHORUS_SANDBOX_IMAGE");
+  if (image !== undefined) checkImage(image, policy, (accepted) => bad("CHORUS_SANDBOX_IMAGE", accepted));
+  const hostDirs = openHostDirs(get("CHORUS_SANDBOX_HOST_DIRS"), policy, problems);
   const host = token("CHORUS_SANDBOX_HOST");
   const tenant = token("CHORUS_SANDBOX_TENANT") ?? "default";
   const context = get("DOCKER_CONTEXT");
@@ -150,7 +153,7 @@ export function loadConfig({ env, home, cpus }: Surroundings): Config {
     dataDir,
     policy,
     hostDirs,
-    image: get("CHORUS_SANDBOX_IMAGE") ?? defaultImage,
+    image: image ?? defaultImage,
     pool,
     ...(host && { host }),
     tenant,
@@ -158,21 +161,35 @@ export function loadConfig({ env, home, cpus }: Surroundings): Config {
   });
 }
 
-function readPolicy(file: string | undefined, cpus: number, problems: string[]): Policy {
-  if (file === undefined) return effectivePolicy({}, "built-in", cpus);
-  let json: unknown;
+function checkImage(image: string, policy: Policy, bad: (accepted: string) => void): void {
   try {
-    json = JSON.parse(readFileSync(file, "utf8"));
-  } catch (error) {
-    problems.push(`CHORUS_SANDBOX_POLICY=${JSON.stringify(file)}: must be a readable JSON file (${reason(error)})`);
-    return effectivePolicy({}, "built-in", cpus);
+    if (!imageAllowed(policy, parseReference(image))) bad("must be an image the policy allows (images)");
+  } catch {
+    bad("must be an image reference like python:3.12 or ghcr.io/owner/name:tag");
   }
-  const parsed = policyFileSchema.safeParse(json);
-  if (parsed.success) return effectivePolicy(parsed.data, file, cpus);
-  for (const issue of parsed.error.issues) {
-    problems.push(`CHORUS_SANDBOX_POLICY (${file}) at ${z.core.toDotPath(issue.path) || "the top"}: ${issue.message}`);
+}
+
+/** What the environment opens, under the policy's ceiling; a folder that is a link must stay there as well. */
+function openHostDirs(text: string | undefined, policy: Policy, problems: string[]): HostDir[] {
+  const asked = readHostDirs(text, problems);
+  const ceiling = policy.host_dirs_ceiling ?? undefined;
+  const { dirs, beyond } = underCeiling(asked, ceiling);
+  const led = underCeiling(dirs.map(real), ceiling && [...ceiling, ...ceiling.map(real)]).beyond;
+  const shown = (list: readonly HostDir[]): string => list.map((dir) => `${dir.path}:${dir.mode}`).join(",");
+  if (beyond.length + led.length > 0) {
+    problems.push(
+      `CHORUS_SANDBOX_HOST_DIRS: ${JSON.stringify(shown([...beyond, ...led]))}: must lie within host_dirs of the policy (${shown(ceiling ?? []) || "none"})`,
+    );
   }
-  return effectivePolicy({}, "built-in", cpus);
+  return dirs;
+}
+
+function real(dir: HostDir): HostDir {
+  try {
+    return { ...dir, path: realpathSync(dir.path) };
+  } catch {
+    return dir;
+  }
 }
 
 function readHostDirs(text: string | undefined, problems: string[]): HostDir[] {
@@ -188,7 +205,12 @@ function readHostDirs(text: string | undefined, problems: string[]): HostDir[] {
         );
         return [];
       }
-      return [{ path: path.normalize(match[1]), mode: match[2] === "rw" ? ("rw" as const) : ("ro" as const) }];
+      return [
+        {
+          path: path.normalize(match[1]).replace(/(?<=.)\/+$/, ""),
+          mode: match[2] === "rw" ? ("rw" as const) : ("ro" as const),
+        },
+      ];
     });
 }
 

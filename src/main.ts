@@ -6,6 +6,7 @@ import { ConfigError, loadConfig } from "./config.ts";
 import { buildDefaultImage } from "./default-image.ts";
 import { createLogger } from "./logger.ts";
 import { Runtime } from "./runtime.ts";
+import { shownPolicy } from "./sandbox/policy.ts";
 import { buildInstructions, redirectConsole, serve } from "./server/index.ts";
 import { version } from "./version.ts";
 
@@ -38,7 +39,12 @@ const runtime = new Runtime(
   logger,
 );
 
-const policyView = { ...config.policy, image: config.image, workdir: "/workspace", host_dirs: config.hostDirs };
+const policyView = {
+  ...shownPolicy(config.policy),
+  image: config.image,
+  workdir: "/workspace",
+  host_dirs: config.hostDirs,
+};
 const serving = serve({
   input: process.stdin,
   output: process.stdout,

@@ -117,9 +117,10 @@ export class Runtime implements AsyncDisposable {
   async #publisher(store: Store, backend: SandboxBackend, host: string): Promise<Publisher | undefined> {
     const { nats, tenant, policy } = this.#config;
     if (!nats) return undefined;
-    const [{ startPublisher }, { memoryBudgetMb }] = await Promise.all([
+    const [{ startPublisher }, { memoryBudgetMb }, { memoryLimitMb }] = await Promise.all([
       import("./events/publisher.ts"),
       import("./sandbox/backend.ts"),
+      import("./sandbox/admission.ts"),
     ]);
     let capacity = { cpus: 0, memory_bytes: 0 };
     backend.engine().then(
@@ -137,7 +138,7 @@ export class Runtime implements AsyncDisposable {
           sandboxes: live.length,
           sandboxes_limit: policy.maxima.sandboxes,
           memory_used_mb: live.reduce((sum, record) => sum + memoryBudgetMb(record.resources), 0),
-          memory_limit_mb: Math.floor((capacity.memory_bytes / 2 ** 20) * (policy.maxima.memory_total_pct / 100)),
+          memory_limit_mb: memoryLimitMb(policy, capacity.memory_bytes),
         },
       };
     };

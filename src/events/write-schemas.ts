@@ -6,5 +6,5 @@ const folder = new URL("../../schemas/", import.meta.url);
 const files = schemaFiles();
 await mkdir(folder, { recursive: true });
 for (const name of await readdir(folder))
-  if (name.endsWith(".json") && !files.has(name)) await rm(new URL(name, folder));
+  if (name.endsWith(".json") && name !== "policy.schema.json" && !files.has(name)) await rm(new URL(name, folder));
 for (const [name, text] of files) await writeFile(new URL(name, folder), text);

@@ -1,19 +1,37 @@
 import { createHash } from "node:crypto";
 import { SandboxError } from "../errors.ts";
 import type { CreateRequest } from "./api.ts";
-import { memoryBudgetMb, type Profile, type Resources } from "./backend.ts";
-import { imageAllowed, minima, type Policy } from "./policy.ts";
+import {
+  type BackendSpec,
+  type Confinement,
+  type EngineInfo,
+  type MemoryParts,
+  memoryBudgetMb,
+  type Profile,
+  type Resources,
+} from "./backend.ts";
+import { parseReference } from "./image-reference.ts";
+import { imageAllowed, pinnedDigests } from "./policy/images.ts";
+import { minima, type Policy } from "./policy.ts";
 
 /** Pure decisions: may this be, and what exactly is it then. */
 
 /** What will be created, every default filled in. */
 export interface SandboxSpec {
+  /** Normalised; with the digest the policy pins it to. */
   image: string;
   profile: Profile;
   resources: Resources;
   network: { mode: "none" };
   ttl_s: number;
   idle_s: number;
+  confinement: Confinement;
+  /** What every command's environment begins with, below what image and agent say. */
+  env: Record<string, string>;
+  /** Runtimes the policy asks for, in order of preference. Empty: the engine's default. */
+  runtimes: readonly string[];
+  /** The one chosen for an engine; undefined: its default. */
+  runtime?: string;
 }
 
 /** A refusal by the operator's policy, with what `policy.denied` tells of it. */
@@ -32,21 +50,16 @@ export class PolicyDenied extends SandboxError {
   }
 }
 
+/** How the operator changes a rule. */
+const operator = (policy: Policy, change: string): string =>
+  `ask the operator to ${change} in the policy file ${policy.source === "built-in" ? "(CHORUS_SANDBOX_POLICY names one)" : JSON.stringify(policy.source)}`;
+
 const bounded = ["ttl_s", "idle_s", "cpus", "memory_mb", "pids", "workspace_mb"] as const;
 type Bounded = (typeof bounded)[number];
 
 /** The spec that a request means under a policy. POLICY_DENIED beyond the ceiling, INVALID_ARGUMENT below what works. */
 export function admit(request: CreateRequest, policy: Policy, defaultImage: string): SandboxSpec {
-  const image = request.image ?? defaultImage;
-  if (!policy.images.includes("*") && !imageAllowed(policy, image)) {
-    throw new PolicyDenied(
-      "images",
-      "image",
-      image,
-      policy.images,
-      `The policy does not allow the image ${JSON.stringify(image)}.`,
-    );
-  }
+  const image = admitImage(request.image ?? defaultImage, policy);
   const profile = request.profile ?? "strict";
   if (!policy.profiles.includes(profile)) {
     throw new PolicyDenied(
@@ -55,6 +68,7 @@ export function admit(request: CreateRequest, policy: Policy, defaultImage: stri
       profile,
       policy.profiles,
       `The policy does not allow the profile "${profile}".`,
+      `Use profile ${policy.profiles.join(" or ")}, or ${operator(policy, `add "${profile}" to profiles`)}.`,
     );
   }
   const network = request.network ?? "none";
@@ -64,7 +78,7 @@ export function admit(request: CreateRequest, policy: Policy, defaultImage: stri
       "network",
       request.allow?.length ? { mode: network, allow: request.allow } : network,
       policy.networks,
-      `A sandbox here has no network but its own 127.0.0.1; "${network === "none" ? "allow" : network}" cannot be had.`,
+      `A sandbox here has no network but its own 127.0.0.1; "${network === "none" ? "allow" : network}" cannot be had, whatever the policy says.`,
       "Leave `network` and `allow` out. Bring what is needed with file_write, or use an image that has it.",
     );
   }
@@ -80,10 +94,173 @@ export function admit(request: CreateRequest, policy: Policy, defaultImage: stri
       memory_mb: value("memory_mb"),
       pids: value("pids"),
       workspace_mb: value("workspace_mb"),
+      ...policy.sizes,
     },
     ttl_s: value("ttl_s"),
     idle_s: value("idle_s"),
+    confinement: confinementOf(policy, profile),
+    env: proxyEnv(policy),
+    runtimes: policy.runtimes,
   };
+}
+
+const shownRules = 20;
+
+/** The normal form of what will be run, under the policy's patterns and pins. */
+function admitImage(asked: string, policy: Policy): string {
+  const reference = parseReference(asked);
+  const denied = (rule: string, allowed: unknown, why: string, change: string) =>
+    new PolicyDenied(
+      rule,
+      "image",
+      reference.full,
+      allowed,
+      `The policy does not allow the image ${JSON.stringify(reference.full)}: ${why}.`,
+      `Use an image that policy://effective allows, or ${operator(policy, change)}.`,
+    );
+  if (!imageAllowed(policy, reference)) {
+    const shown = policy.images.slice(0, shownRules);
+    throw denied(
+      "images",
+      shown,
+      shown.length === 0
+        ? "it allows none"
+        : `it fits none of ${shown.slice(0, 5).join(", ")}${policy.images.length > 5 ? ", …" : ""}`,
+      `add ${JSON.stringify(reference.exact)} to images`,
+    );
+  }
+  const pinned = pinnedDigests(policy, reference);
+  if (reference.digest !== undefined) {
+    if (pinned === undefined || pinned.includes(reference.digest)) return reference.full;
+    throw denied(
+      "image_digests",
+      pinned.slice(0, shownRules),
+      "it is pinned to another digest",
+      "change image_digests",
+    );
+  }
+  if (pinned?.[0] !== undefined) return parseReference(`${reference.full}@${pinned[0]}`).full;
+  if (!policy.require_digest) return reference.full;
+  throw denied(
+    "require_digest",
+    true,
+    "an image must be named by digest (name@sha256:…)",
+    `give its digest in image_digests`,
+  );
+}
+
+function confinementOf(policy: Policy, profile: Profile): Confinement {
+  const { seccomp, ...security } = policy.security;
+  return {
+    capabilities: profile === "dev" ? policy.capabilities : [],
+    ...security,
+    ...(seccomp && { seccomp: seccomp.json }),
+    dns: policy.dns,
+    ulimits: policy.ulimits,
+  };
+}
+
+/** Both spellings: programs read one or the other. */
+function proxyEnv({ proxy }: Policy): Record<string, string> {
+  const values = {
+    http_proxy: proxy.http,
+    https_proxy: proxy.https,
+    all_proxy: proxy.all,
+    no_proxy: proxy.none?.join(","),
+  };
+  const set = Object.entries(values).filter((pair): pair is [string, string] => Boolean(pair[1]));
+  return Object.fromEntries(
+    set.flatMap(([key, value]) => [
+      [key, value],
+      [key.toUpperCase(), value],
+    ]),
+  );
+}
+
+/** The spec on one engine. What cannot be had there is an error, never left out. */
+export function fitEngine(spec: SandboxSpec, engine: EngineInfo): SandboxSpec {
+  const { confinement, resources } = spec;
+  const asked = {
+    seccomp: confinement.seccomp !== undefined,
+    apparmor: confinement.apparmor !== undefined,
+    selinux: confinement.selinux !== undefined,
+  };
+  for (const [name, wanted] of Object.entries(asked)) {
+    if (wanted && engine.confines !== undefined && !engine.confines.includes(name)) {
+      throw cannot(engine, `has no ${name}, which the policy asks for (security.${name})`, `remove security.${name}`);
+    }
+  }
+  const missing = engine.missing_limits ?? [];
+  if (missing.length > 0) {
+    throw cannot(
+      engine,
+      `cannot limit ${missing.join(" and ")}: the host lacks the cgroup controller, or does not delegate it`,
+      "give the engine all of cpu, memory and pids (rootless: `systemctl edit user@.service` with `Delegate=yes`)",
+    );
+  }
+  if (resources.workspace_inodes !== undefined && engine.bounds_inodes === false) {
+    throw cannot(
+      engine,
+      "cannot bound the files of a workspace (sizes.workspace_inodes)",
+      "remove sizes.workspace_inodes",
+    );
+  }
+  const runtime = spec.runtimes.find((name) => engine.runtimes.includes(name));
+  if (runtime === undefined && spec.runtimes.length > 0) {
+    throw cannot(
+      engine,
+      `has none of the runtimes the policy asks for, ${spec.runtimes.join(", ")}; it names ${engine.runtimes.join(", ")}`,
+      `register one of them with the engine, or change runtimes`,
+    );
+  }
+  const inodes = engine.bounds_inodes ? { workspace_inodes: resources.workspace_mb * inodesPerMb } : {};
+  return { ...spec, resources: { ...inodes, ...resources }, ...(runtime !== undefined && { runtime }) };
+}
+
+/** A file of any content takes a page. */
+const inodesPerMb = 256;
+
+function cannot(engine: EngineInfo, why: string, next: string): SandboxError {
+  return new SandboxError("BACKEND_UNAVAILABLE", `The engine (${engine.description}) ${why}.`, {
+    next: `The operator can ${next}.`,
+    retryable: false,
+  });
+}
+
+/** What the backend is asked for. */
+export function engineSpec(
+  spec: SandboxSpec,
+  own: Pick<BackendSpec, "sandbox_id" | "image_id" | "uid" | "boot_lease_ms">,
+): BackendSpec {
+  return {
+    ...own,
+    profile: spec.profile,
+    resources: spec.resources,
+    confinement: spec.confinement,
+    network: "none",
+    spec_hash: specHash(spec),
+    ...(spec.runtime !== undefined && { runtime: spec.runtime }),
+  };
+}
+
+/** How a sandbox differs from the built-in confinement, for records and events; undefined when it does not. */
+export function confinedBy({ profile, confinement }: SandboxSpec): ConfinedBy | undefined {
+  const { capabilities = [], seccomp, apparmor, selinux } = confinement;
+  const told = {
+    ...(profile === "dev" && { capabilities: [...capabilities] }),
+    ...(seccomp !== undefined && { seccomp: `sha256:${createHash("sha256").update(seccomp).digest("hex")}` }),
+    ...(apparmor !== undefined && { apparmor }),
+    ...(selinux !== undefined && { selinux: [...selinux] }),
+  };
+  return Object.keys(told).length === 0 ? undefined : told;
+}
+
+export interface ConfinedBy {
+  capabilities?: string[];
+  /** Hash of the profile. */
+  seccomp?: string;
+  apparmor?: string;
+  selinux?: string[];
 }
 
 const mostLabels = 64;
@@ -128,7 +305,7 @@ export function checkBound(key: Bounded, value: number, policy: Policy): number 
       value,
       max,
       `${key} ${value} is above the most the policy allows, ${max}.`,
-      `Ask for at most ${max}, or ask the operator to raise maxima.${key}.`,
+      `Ask for at most ${max}, or ${operator(policy, `raise maxima.${key}`)}.`,
     );
   }
   return value;
@@ -137,13 +314,13 @@ export function checkBound(key: Bounded, value: number, policy: Policy): number 
 export interface Occupancy {
   sandbox_id: string;
   name?: string | undefined;
-  resources: Pick<Resources, "memory_mb" | "workspace_mb">;
+  resources: MemoryParts;
   last_used_at: string;
 }
 
 /** Refuses at once what does not fit beside the live sandboxes, naming what would free room. */
 export function checkCapacity(
-  wanted: Pick<Resources, "memory_mb" | "workspace_mb">,
+  wanted: MemoryParts,
   live: readonly Occupancy[],
   policy: Policy,
   hostMemoryBytes: number,
@@ -160,7 +337,7 @@ export function checkCapacity(
       { next, retryable: true },
     );
   }
-  const limitMb = Math.floor((hostMemoryBytes / 2 ** 20) * (policy.maxima.memory_total_pct / 100));
+  const limitMb = memoryLimitMb(policy, hostMemoryBytes);
   const usedMb = live.reduce((sum, s) => sum + memoryBudgetMb(s.resources), 0);
   const wantedMb = memoryBudgetMb(wanted);
   if (usedMb + wantedMb > limitMb) {
@@ -172,10 +349,17 @@ export function checkCapacity(
   }
 }
 
+/** What all live sandboxes together may take. */
+export function memoryLimitMb({ maxima }: Policy, hostMemoryBytes: number): number {
+  const share = Math.floor((hostMemoryBytes / 2 ** 20) * (maxima.memory_total_pct / 100));
+  return Math.min(share, maxima.memory_total_mb ?? share);
+}
+
 /** Hash of what the engine must be asked for: equal specs are interchangeable before use. */
 export function specHash(spec: SandboxSpec): string {
+  const { image, profile, resources, network, confinement, env, runtimes, runtime } = spec;
   return createHash("sha256")
-    .update(JSON.stringify([spec.image, spec.profile, spec.resources, spec.network]))
+    .update(JSON.stringify([image, profile, resources, network, confinement, env, runtimes, runtime ?? null]))
     .digest("hex")
     .slice(0, 16);
 }
@@ -185,21 +369,30 @@ export function specHash(spec: SandboxSpec): string {
  * install's id, since env values go into it and the hash is stored.
  */
 export function requestHash(spec: SandboxSpec, request: CreateRequest, installId: string): string {
+  // Not what the operator decides: a changed policy does not make a repeat another request.
+  const { image, profile, resources, network, ttl_s, idle_s } = spec;
+  const asked = { image, profile, resources, network, ttl_s, idle_s };
   const sorted = (map: Record<string, string> | undefined) =>
     Object.entries(map ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
   return createHash("sha256")
     .update(installId)
-    .update(JSON.stringify([spec, request.name ?? null, sorted(request.labels), sorted(request.env)]))
+    .update(JSON.stringify([asked, request.name ?? null, sorted(request.labels), sorted(request.env)]))
     .digest("hex");
 }
 
-/** Free uid for a new sandbox: random within 20000–59999, unused by the live ones. */
-export function pickUid(taken: ReadonlySet<number>, random: () => number = Math.random): number {
-  const size = 40_000;
+/** Free uid for a new sandbox: random within the policy's, unused by the live ones. */
+export function pickUid(
+  taken: ReadonlySet<number>,
+  { first, last }: Policy["users"],
+  random: () => number = Math.random,
+): number {
+  const size = last - first + 1;
   const start = Math.floor(random() * size);
   for (let i = 0; i < size; i++) {
-    const uid = 20_000 + ((start + i) % size);
+    const uid = first + ((start + i) % size);
     if (!taken.has(uid)) return uid;
   }
-  throw new SandboxError("LIMIT_EXCEEDED", "No free uid is left for another sandbox.");
+  throw new SandboxError("LIMIT_EXCEEDED", "No free uid is left for another sandbox.", {
+    next: `Destroy a sandbox, or ask the operator to widen users (${first}–${last}).`,
+  });
 }

@@ -59,6 +59,12 @@ export interface EngineInfo {
   runtimes: string[];
   cpus: number;
   memory_bytes: number;
+  /** Kernel security modules the engine confines with: `seccomp`, `apparmor`, `selinux`. Undefined: it did not say. */
+  confines?: readonly string[];
+  /** Limits this engine cannot enforce: `memory`, `cpus`, `pids`. */
+  missing_limits?: readonly string[];
+  /** Whether it can bound the number of files of a tmpfs. @default false */
+  bounds_inodes?: boolean;
 }
 
 export interface ResolveImageOptions {
@@ -85,7 +91,31 @@ export type Resources = {
   memory_mb: number;
   pids: number;
   workspace_mb: number;
+  /** @default 128 */
+  tmp_mb?: number;
+  /** @default 64 */
+  shm_mb?: number;
+  /** Most files and folders in the workspace. Left out: as many as fit. */
+  workspace_inodes?: number;
 };
+
+/** The operator's choices beyond profile and limits. What is left out is the engine's default. */
+export interface Confinement {
+  /** Capabilities beside those the guest needs. */
+  capabilities?: readonly string[];
+  /** A seccomp profile, as JSON. */
+  seccomp?: string;
+  /** Name of an AppArmor profile loaded on the engine's host. */
+  apparmor?: string;
+  /** SELinux options: `type:container_t`. */
+  selinux?: readonly string[];
+  /** Beside those the engine masks or makes read-only by itself. */
+  masked_paths?: readonly string[];
+  readonly_paths?: readonly string[];
+  dns?: { servers: readonly string[]; search: readonly string[]; options: readonly string[] };
+  /** Limits of the kernel per process, by name. @default nofile 4096, core 0 */
+  ulimits?: Readonly<Record<string, number>>;
+}
 
 export interface BackendSpec {
   sandbox_id: string;
@@ -95,6 +125,8 @@ export interface BackendSpec {
   /** Name of a runtime of the engine; undefined means its default. */
   runtime?: string;
   resources: Resources;
+  /** @default what the engine does by itself */
+  confinement?: Confinement;
   network: "none";
   /** Uid and gid of commands, of this sandbox alone. 20000–59999 */
   uid: number;
@@ -109,8 +141,10 @@ export interface BackendLimits {
   /** Total ceiling is computed from this and the workspace's size. */
   memory_mb?: number;
   pids?: number;
-  /** Needed with memory_mb: part of the sum. */
+  /** Needed with memory_mb: parts of the sum. */
   workspace_mb: number;
+  tmp_mb?: number;
+  shm_mb?: number;
 }
 
 export interface BackendStatus {
@@ -133,7 +167,10 @@ export type EngineFact =
 /** What a sandbox needs beyond what its agent asked for, MiB: /tmp, /dev/shm, and guest, bridges and spools. */
 export const overheadMb = { tmp: 128, shm: 64, reserve: 96 } as const;
 
+/** What of the resources is memory. */
+export type MemoryParts = Pick<Resources, "memory_mb" | "workspace_mb" | "tmp_mb" | "shm_mb">;
+
 /** The engine's memory limit for a sandbox in MiB: tmpfs and shm count as memory, so all of it is summed. */
-export function memoryBudgetMb(resources: Pick<Resources, "memory_mb" | "workspace_mb">): number {
-  return resources.memory_mb + resources.workspace_mb + overheadMb.tmp + overheadMb.shm + overheadMb.reserve;
+export function memoryBudgetMb({ memory_mb, workspace_mb, tmp_mb, shm_mb }: MemoryParts): number {
+  return memory_mb + workspace_mb + (tmp_mb ?? overheadMb.tmp) + (shm_mb ?? overheadMb.shm) + overheadMb.reserve;
 }

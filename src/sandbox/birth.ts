@@ -1,4 +1,4 @@
-import { type SandboxSpec, specHash } from "./admission.ts";
+import { confinedBy, type SandboxSpec, specHash } from "./admission.ts";
 import type { Call, CreateRequest } from "./api.ts";
 import { leaseEnd } from "./boot-clock.ts";
 import { agent, trace } from "./caller.ts";
@@ -14,6 +14,7 @@ export function newRecord(
   ids: { sandboxId: string; engineId: string; uid: number; hash: string; runtime: string },
 ): SandboxRecord {
   const now = new Date().toISOString();
+  const confined_by = confinedBy(spec);
   return {
     sandbox_id: ids.sandboxId,
     ...(request.name && { name: request.name }),
@@ -25,6 +26,7 @@ export function newRecord(
     image: spec.image,
     profile: spec.profile,
     resources: spec.resources,
+    ...(confined_by && { confined_by }),
     network: spec.network,
     ttl_s: spec.ttl_s,
     idle_s: spec.idle_s,
@@ -55,6 +57,7 @@ export function recordIntent(tx: Tx, record: SandboxRecord, call: Call): void {
       runtime: record.runtime,
       profile: record.profile,
       resources: record.resources,
+      ...(record.confined_by && { confined_by: record.confined_by }),
       network: record.network,
       ttl_s: record.ttl_s,
       idle_s: record.idle_s,

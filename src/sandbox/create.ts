@@ -1,5 +1,14 @@
 import { SandboxError } from "../errors.ts";
-import { admit, checkCapacity, PolicyDenied, pickUid, requestHash, type SandboxSpec, specHash } from "./admission.ts";
+import {
+  admit,
+  checkCapacity,
+  engineSpec,
+  fitEngine,
+  PolicyDenied,
+  pickUid,
+  requestHash,
+  type SandboxSpec,
+} from "./admission.ts";
 import type { Call, CreateRequest } from "./api.ts";
 import type { ImageInfo } from "./backend.ts";
 import { markReady, newRecord, recordIntent } from "./birth.ts";
@@ -36,9 +45,10 @@ export class Creator {
   /** Journals the intent (or finds the sandbox of the same request) and starts the work. Resolves with the id at once. */
   async begin(request: CreateRequest, call: Call): Promise<string> {
     const core = this.#core;
-    const spec = await this.#admitted(request, call);
+    const admitted = await this.#admitted(request, call);
     const engine = await core.backend.engine(call.signal);
-    const hash = requestHash(spec, request, core.store.installId);
+    const hash = requestHash(admitted, request, core.store.installId);
+    const spec = fitEngine(admitted, engine);
     const sandboxId = newSandboxId();
 
     const found = await core.store.write((tx) => {
@@ -59,8 +69,8 @@ export class Creator {
       }
       const live = tx.liveSandboxes().filter((record) => record.engine_id === engine.engine_id);
       checkCapacity(spec.resources, live, core.policy, engine.memory_bytes);
-      const uid = pickUid(new Set(live.map((record) => record.uid)));
-      const runtime = engine.runtimes[0] ?? "default";
+      const uid = pickUid(new Set(live.map((record) => record.uid)), core.policy.users);
+      const runtime = spec.runtime ?? engine.runtimes[0] ?? "default";
       recordIntent(
         tx,
         newRecord(core, spec, request, call, { sandboxId, engineId: engine.engine_id, uid, hash, runtime }),
@@ -121,19 +131,13 @@ export class Creator {
       const image = await backend.resolveImage(spec.image, { signal: stop, ...(progress && { onProgress: progress }) });
       stage = "create";
       const { uid } = await this.#keepImage(sandboxId, image);
-      const engineSpec = {
-        sandbox_id: sandboxId,
-        image_id: image.image_id,
-        profile: spec.profile,
-        resources: spec.resources,
-        network: "none" as const,
-        uid,
-        boot_lease_ms: bootLeaseMs,
-        spec_hash: specHash(spec),
-      };
-      await backend.create(engineSpec, stop);
+      const { image_id } = image;
+      await backend.create(
+        engineSpec(spec, { sandbox_id: sandboxId, image_id, uid, boot_lease_ms: bootLeaseMs }),
+        stop,
+      );
       stage = "guest";
-      const full = { set: env, unset: [], ...(image.env && { image: image.env }) };
+      const full = { set: env, unset: [], image: { ...spec.env, ...image.env } };
       await this.#claim(sandboxId, full, Math.round(performance.now() - started), stop);
       logger.info(
         { sandbox_id: sandboxId, image: image.image, ms: Math.round(performance.now() - started) },

@@ -23,6 +23,9 @@ export const resourcesSchema = z.looseObject({
   memory_mb: z.int().positive(),
   pids: z.int().positive(),
   workspace_mb: z.int().positive(),
+  tmp_mb: z.int().positive().optional(),
+  shm_mb: z.int().positive().optional(),
+  workspace_inodes: z.int().positive().optional(),
 });
 
 export const networkSchema = z.looseObject({
@@ -78,6 +81,14 @@ export const journaledEvents = {
     runtime: text(64),
     profile: z.enum(["strict", "dev"]),
     resources: resourcesSchema,
+    confined_by: z
+      .looseObject({
+        capabilities: z.array(text(64)).optional(),
+        seccomp: text(100).optional(),
+        apparmor: text(255).optional(),
+        selinux: z.array(text(256)).optional(),
+      })
+      .optional(),
     network: networkSchema,
     ttl_s: z.int(),
     idle_s: z.int(),

@@ -41,6 +41,7 @@ export function sandboxView(
     ...(record.shell && { shell: record.shell }),
     profile: record.profile,
     resources: record.resources,
+    ...(record.confined_by && { confined_by: record.confined_by }),
     network: record.network,
     workdir,
     env_keys: record.env_keys,

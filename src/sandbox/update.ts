@@ -66,8 +66,11 @@ async function changeEngine(
       .filter((other) => other.engine_id === engine_id && other.sandbox_id !== record.sandbox_id);
     checkCapacity({ ...record.resources, memory_mb }, others, core.policy, memory_bytes);
   }
+  const { workspace_mb, tmp_mb, shm_mb } = record.resources;
   const limits = {
-    workspace_mb: record.resources.workspace_mb,
+    workspace_mb,
+    ...(tmp_mb !== undefined && { tmp_mb }),
+    ...(shm_mb !== undefined && { shm_mb }),
     ...(cpus !== undefined && { cpus }),
     ...(memory_mb !== undefined && { memory_mb }),
     ...(pids !== undefined && { pids }),

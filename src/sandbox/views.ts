@@ -62,6 +62,16 @@ const resources = z.object({
   memory_mb: z.number(),
   pids: z.number(),
   workspace_mb: z.number(),
+  tmp_mb: z.number().optional(),
+  shm_mb: z.number().optional(),
+  workspace_inodes: z.number().optional(),
+});
+
+const confinedBy = z.object({
+  capabilities: z.array(z.string()).optional(),
+  seccomp: z.string().optional(),
+  apparmor: z.string().optional(),
+  selinux: z.array(z.string()).optional(),
 });
 
 const origin = z.object({ client: z.string(), folder: z.string() });
@@ -88,6 +98,7 @@ export const sandboxSchema = z.object({
   shell: z.string().optional(),
   profile: z.enum(["strict", "dev"]),
   resources,
+  confined_by: confinedBy.optional(),
   network: z.object({ mode: z.enum(["none", "allowlist", "open"]), allow: z.array(z.string()).optional() }),
   workdir: z.string(),
   env_keys: z.array(z.string()),

@@ -7,9 +7,9 @@ import {
   type Server,
   type ServerContext,
 } from "@modelcontextprotocol/server";
+import { closest } from "../closest.ts";
 import { quoted, SandboxError } from "../errors.ts";
 import type { Call, Sandboxes } from "../sandbox/api.ts";
-import { closest } from "../tools/closest.ts";
 import { isObject } from "../tools/coerce.ts";
 import { toolsByName } from "../tools/registry.ts";
 import { visible } from "../tools/render/text.ts";

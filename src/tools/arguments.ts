@@ -1,6 +1,6 @@
 import type { z } from "zod";
+import { closest } from "../closest.ts";
 import { quoted, SandboxError } from "../errors.ts";
-import { closest } from "./closest.ts";
 import { coerce, isObject } from "./coerce.ts";
 import type { JsonSchema } from "./json-schema.ts";
 

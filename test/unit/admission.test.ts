@@ -19,12 +19,21 @@ const denied = (work: () => unknown): PolicyDenied => {
 describe("admit", () => {
   it("fills in the defaults", () => {
     expect(admit({}, policy, image)).toEqual({
-      image,
+      image: "docker.io/chorus-sandbox/base:latest",
       profile: "strict",
       network: { mode: "none" },
-      resources: { cpus: 1, memory_mb: 512, pids: 256, workspace_mb: 512 },
+      resources: { cpus: 1, memory_mb: 512, pids: 256, workspace_mb: 512, tmp_mb: 128, shm_mb: 64 },
       ttl_s: 3600,
       idle_s: 900,
+      confinement: {
+        capabilities: [],
+        masked_paths: [],
+        readonly_paths: [],
+        dns: { servers: [], search: [], options: [] },
+        ulimits: { nofile: 4096, core: 0 },
+      },
+      env: {},
+      runtimes: [],
     });
   });
 
@@ -62,7 +71,7 @@ describe("admit", () => {
     expect(denied(() => admit({ profile: "dev" }, policy, image)).rule).toBe("profiles");
     const narrow = effectivePolicy({ images: ["chorus-sandbox/*"] }, "file", 4);
     expect(denied(() => admit({ image: "evil/miner" }, narrow, image)).rule).toBe("images");
-    expect(admit({ image: "chorus-sandbox/x" }, narrow, image).image).toBe("chorus-sandbox/x");
+    expect(admit({ image: "chorus-sandbox/x" }, narrow, image).image).toBe("docker.io/chorus-sandbox/x:latest");
   });
 });
 
@@ -129,13 +138,13 @@ describe("hashes", () => {
 
 describe("pickUid", () => {
   it("takes a free one from 20000 to 59999", () => {
-    expect(pickUid(new Set(), () => 0)).toBe(20_000);
-    expect(pickUid(new Set(), () => 0.9999999)).toBe(59_999);
-    expect(pickUid(new Set([59_999]), () => 0.9999999)).toBe(20_000);
+    expect(pickUid(new Set(), policy.users, () => 0)).toBe(20_000);
+    expect(pickUid(new Set(), policy.users, () => 0.9999999)).toBe(59_999);
+    expect(pickUid(new Set([59_999]), policy.users, () => 0.9999999)).toBe(20_000);
   });
 
   it("says when none is left", () => {
     const all = new Set(Array.from({ length: 40_000 }, (_, i) => 20_000 + i));
-    expect(() => pickUid(all)).toThrow(expect.objectContaining({ code: "LIMIT_EXCEEDED" }));
+    expect(() => pickUid(all, policy.users)).toThrow(expect.objectContaining({ code: "LIMIT_EXCEEDED" }));
   });
 });

@@ -22,6 +22,8 @@ export interface SandboxRecord {
   image_digest?: string;
   profile: Profile;
   resources: Resources;
+  /** Where the operator's choices differ from the built-in confinement. */
+  confined_by?: { capabilities?: string[]; seccomp?: string; apparmor?: string; selinux?: string[] };
   network: { mode: "none" };
   ttl_s: number;
   idle_s: number;

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { guestArch, repoDigest } from "../../../src/sandbox/backends/docker/images.ts";
 import { PullProgress } from "../../../src/sandbox/backends/docker/pull.ts";
-import { parseReference } from "../../../src/sandbox/backends/docker/reference.ts";
 import { firstFile, tar } from "../../../src/sandbox/backends/docker/tar.ts";
+import { parseReference } from "../../../src/sandbox/image-reference.ts";
 
 const digest = `sha256:${"a".repeat(64)}`;
 

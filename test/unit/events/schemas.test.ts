@@ -12,7 +12,9 @@ import { MemoryJournal, samples } from "../../support/nats-journal.ts";
 
 const folder = new URL("../../../schemas/", import.meta.url);
 const checkedIn = new Map(
-  readdirSync(folder).map((name) => [name, readFileSync(new URL(name, folder), "utf8")] as const),
+  readdirSync(folder)
+    .filter((name) => name !== "policy.schema.json")
+    .map((name) => [name, readFileSync(new URL(name, folder), "utf8")] as const),
 );
 
 /** Yesterday's consumer: the schemas as checked in, not as generated. */

@@ -8,7 +8,7 @@ import type { ImageFacts } from "./image-guard.ts";
 import type { Images } from "./images.ts";
 import { guestPath } from "./layout.ts";
 import { orAborted, throwIfAborted } from "./limits.ts";
-import { containerOptions, type GuestMounts, type SecurityChoices } from "./options.ts";
+import { containerOptions, type GuestMounts } from "./options.ts";
 
 const created = z.object({ Id: z.string() });
 const limitMs = 60_000;
@@ -18,7 +18,6 @@ export interface CreatorOptions {
   images: Images;
   guests: GuestVolumes;
   installId: string;
-  security: SecurityChoices | undefined;
 }
 
 /** Creates and starts the containers of sandboxes, and leaves nothing of those that do not come up. */
@@ -57,8 +56,8 @@ export class ContainerCreator {
     guest: GuestMounts,
     signal: AbortSignal | undefined,
   ): Promise<string> {
-    const { engine, installId, security } = this.#options;
-    const plan = { spec, image, guest, installId, ...(security === undefined ? {} : { security }) };
+    const { engine, installId } = this.#options;
+    const plan = { spec, image, guest, installId };
     // Without the signal: an engine that goes on creating after the call was dropped would leave what nobody removes.
     throwIfAborted(signal);
     const { Id } = await engine.json(created, {

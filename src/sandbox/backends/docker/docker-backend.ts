@@ -63,7 +63,6 @@ export class DockerBackend implements SandboxBackend {
       images: this.#images,
       guests: new GuestVolumes(this.#engine, options.guestBinary),
       installId: options.installId,
-      security: options.policySecurity,
     });
   }
 

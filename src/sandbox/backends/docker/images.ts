@@ -1,12 +1,12 @@
 import { z } from "zod";
 import { SandboxError } from "../../../errors.ts";
 import type { ImageInfo, ResolveImageOptions } from "../../backend.ts";
+import { type ImageReference, parseReference } from "../../image-reference.ts";
 import type { EngineClient } from "./client.ts";
 import type { GuestArch, ImageFacts } from "./image-guard.ts";
 import { commandEnv } from "./image-guard.ts";
 import { orAborted } from "./limits.ts";
 import { pullImage } from "./pull.ts";
-import { type ImageReference, parseReference } from "./reference.ts";
 
 export interface DefaultImage {
   /** Reference of the image that is built when the engine has none: `chorus-sandbox/base`. */

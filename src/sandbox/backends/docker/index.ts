@@ -5,7 +5,6 @@ import type { DockerBackendOptions } from "./settings.ts";
 export type { EngineSettings } from "./discover.ts";
 export type { GuestArch } from "./image-guard.ts";
 export type { DefaultImage } from "./images.ts";
-export type { SecurityChoices } from "./options.ts";
 export type { DockerBackendOptions } from "./settings.ts";
 
 /** Sandboxes as containers of Docker, or of what speaks its API. Contacts no engine before the first call. */

@@ -1,4 +1,11 @@
-import { type BackendLimits, type BackendSpec, memoryBudgetMb, overheadMb } from "../../backend.ts";
+import {
+  type BackendLimits,
+  type BackendSpec,
+  type Confinement,
+  memoryBudgetMb,
+  overheadMb,
+  type Resources,
+} from "../../backend.ts";
 import { type ImageFacts, neutralised, volumeCovers } from "./image-guard.ts";
 import { contractVersion, label } from "./labels.ts";
 import { guestMount, guestPath, paths } from "./layout.ts";
@@ -11,22 +18,11 @@ export interface GuestMounts {
   accounts?: { passwd: string; group: string };
 }
 
-/** The operator's choices from the policy; what is left out is the engine's default. */
-export interface SecurityChoices {
-  /** A seccomp profile, as JSON. */
-  seccomp?: string;
-  /** Name of an AppArmor profile loaded on the engine's host. */
-  apparmor?: string;
-  /** SELinux options: `type:container_t`. */
-  selinux?: readonly string[];
-}
-
 export interface ContainerPlan {
   spec: BackendSpec;
   image: ImageFacts;
   guest: GuestMounts;
   installId: string;
-  security?: SecurityChoices;
 }
 
 /** Tasks that commands cannot take: the guest, its threads and its bridges keep room to breathe under a fork bomb. */
@@ -35,17 +31,18 @@ const maxNproc = 32_768;
 /** What engines may hand out everywhere, rootless ones included: no more than 4096 is safe to ask for. */
 const openFiles = 4_096;
 
-const capabilities = {
-  strict: ["CHOWN", "SETUID", "SETGID", "KILL"],
-  /** Enough for package managers, nothing that reaches beyond the container's own files and processes. */
-  dev: ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL"],
-} as const;
+/** What the guest needs in any sandbox. */
+const guestCapabilities = ["CHOWN", "SETUID", "SETGID", "KILL"];
+/** What `dev` has where nobody chose: enough for package managers, nothing that reaches beyond the container's own files and processes. */
+const devCapabilities = ["DAC_OVERRIDE", "FOWNER", "FSETID"];
 
 /** Body of the engine's create call for one sandbox. Nothing the image declares is left to take effect. */
 export function containerOptions(plan: ContainerPlan) {
   const { spec, image } = plan;
+  const { resources, confinement = {} } = spec;
   const strict = spec.profile === "strict";
-  const memory = memoryBudgetMb(spec.resources) * mib;
+  const memory = memoryBudgetMb(resources) * mib;
+  const granted = strict ? [] : (confinement.capabilities ?? devCapabilities);
   return {
     ...neutralised(image),
     Image: image.image_id,
@@ -67,19 +64,21 @@ export function containerOptions(plan: ContainerPlan) {
       Privileged: false,
       ReadonlyRootfs: strict,
       CapDrop: ["ALL"],
-      CapAdd: [...capabilities[spec.profile]],
-      SecurityOpt: securityOptions(plan.security),
+      CapAdd: [...new Set([...guestCapabilities, ...granted])],
+      SecurityOpt: securityOptions(confinement),
+      ...hiddenPaths(confinement),
+      ...dnsOptions(confinement),
       Memory: memory,
       MemorySwap: memory,
-      NanoCpus: nanoCpus(spec.resources.cpus),
-      PidsLimit: spec.resources.pids,
-      ShmSize: overheadMb.shm * mib,
-      Ulimits: ulimits(spec.resources.pids),
+      NanoCpus: nanoCpus(resources.cpus),
+      PidsLimit: resources.pids,
+      ShmSize: (resources.shm_mb ?? overheadMb.shm) * mib,
+      Ulimits: ulimits(resources.pids, confinement),
       // No uid, gid or mode: Podman refuses them, and a folder of the image overrides them. The guest sets owners at start.
       Tmpfs: {
         ...volumeCovers(image.volumes),
-        [paths.workdir]: `rw,exec,nosuid,nodev,size=${spec.resources.workspace_mb}m`,
-        [paths.tmp]: `rw,exec,nosuid,nodev,size=${overheadMb.tmp}m`,
+        [paths.workdir]: `rw,exec,nosuid,nodev,size=${resources.workspace_mb}m${inodes(resources)}`,
+        [paths.tmp]: `rw,exec,nosuid,nodev,size=${resources.tmp_mb ?? overheadMb.tmp}m`,
         [paths.run]: `rw,noexec,nosuid,nodev,size=${overheadMb.reserve}m`,
       },
       Mounts: [
@@ -156,7 +155,7 @@ function accountMounts({ accounts }: GuestMounts) {
   ];
 }
 
-function securityOptions({ seccomp, apparmor, selinux }: SecurityChoices = {}): string[] {
+function securityOptions({ seccomp, apparmor, selinux }: Confinement): string[] {
   return [
     "no-new-privileges",
     ...(seccomp === undefined ? [] : [`seccomp=${seccomp}`]),
@@ -165,11 +164,45 @@ function securityOptions({ seccomp, apparmor, selinux }: SecurityChoices = {}): 
   ];
 }
 
-function ulimits(pids: number) {
+/** Lists given to an engine replace its own, so its own come along: those of every version so far. What a host lacks is passed over. */
+function hiddenPaths({ masked_paths = [], readonly_paths = [] }: Confinement) {
+  if (masked_paths.length + readonly_paths.length === 0) return {};
+  return {
+    MaskedPaths: [...new Set([...enginesMask, ...masked_paths])],
+    ReadonlyPaths: [...new Set([...enginesProtect, ...readonly_paths])],
+  };
+}
+
+/** What Moby masks and makes read-only by default (oci/defaults.go, up to 28). */
+const enginesMask = [
+  "/proc/acpi",
+  "/proc/asound",
+  "/proc/interrupts",
+  "/proc/kcore",
+  "/proc/keys",
+  "/proc/latency_stats",
+  "/proc/sched_debug",
+  "/proc/scsi",
+  "/proc/timer_list",
+  "/proc/timer_stats",
+  "/sys/devices/virtual/powercap",
+  "/sys/firmware",
+];
+const enginesProtect = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+function dnsOptions({ dns }: Confinement) {
+  return {
+    ...(dns?.servers.length ? { Dns: [...dns.servers] } : {}),
+    ...(dns?.search.length ? { DnsSearch: [...dns.search] } : {}),
+    ...(dns?.options.length ? { DnsOptions: [...dns.options] } : {}),
+  };
+}
+
+const inodes = ({ workspace_inodes }: Resources): string =>
+  workspace_inodes === undefined ? "" : `,nr_inodes=${workspace_inodes}`;
+
+function ulimits(pids: number, { ulimits: chosen = {} }: Confinement) {
   const nproc = Math.max(1, Math.min(maxNproc, pids - Math.min(reservedTasks, Math.floor(pids / 2))));
-  return [
-    { Name: "nofile", Soft: openFiles, Hard: openFiles },
-    { Name: "nproc", Soft: nproc, Hard: nproc },
-    { Name: "core", Soft: 0, Hard: 0 },
-  ];
+  const all = { nofile: openFiles, core: 0, ...chosen, nproc };
+  return Object.entries(all).map(([name, value]) => ({ Name: name, Soft: value, Hard: value }));
 }

@@ -1,9 +1,9 @@
 import { z } from "zod";
 import { quoted, SandboxError } from "../../../errors.ts";
+import type { ImageReference } from "../../image-reference.ts";
 import type { EngineClient } from "./client.ts";
 import { jsonLines } from "./json-lines.ts";
 import { orAborted } from "./limits.ts";
-import type { ImageReference } from "./reference.ts";
 
 const pullLine = z.object({
   id: z.string().optional(),

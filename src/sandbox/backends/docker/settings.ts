@@ -2,7 +2,6 @@ import type { Logger } from "../../../logger.ts";
 import type { EngineSettings } from "./discover.ts";
 import type { GuestArch } from "./image-guard.ts";
 import type { DefaultImage } from "./images.ts";
-import type { SecurityChoices } from "./options.ts";
 
 export interface DockerBackendOptions {
   /** Whose sandboxes these are; others are neither seen nor touched. */
@@ -11,8 +10,6 @@ export interface DockerBackendOptions {
     /** @default the home folder of this user */
     home?: string;
   };
-  /** The operator's choices; what is left out is the engine's default. */
-  policySecurity?: SecurityChoices;
   /** Path of the guest binary for an architecture. */
   guestBinary: (arch: GuestArch) => string;
   /** What is made instead of pulled when the engine lacks it. */
