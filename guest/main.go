@@ -16,6 +16,7 @@ import (
 	"chorus-sandbox/guest/internal/api"
 	"chorus-sandbox/guest/internal/connect"
 	"chorus-sandbox/guest/internal/sandbox"
+	"chorus-sandbox/guest/internal/sys"
 )
 
 // version is of the guest itself; its API has one of its own.
@@ -61,6 +62,9 @@ func serve(args []string) int {
 	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(96 << 20)
+	if err := sys.OnlyCommonSockets(); err != nil {
+		fail("set-up failed: " + err.Error())
+	}
 	box, err := sandbox.Open(o)
 	if err != nil {
 		fail("set-up failed: " + err.Error())

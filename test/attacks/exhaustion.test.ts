@@ -1,0 +1,85 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { startServer, type TestServer } from "../support/server.ts";
+import { AttackImage, attackSandbox, removeAllMade, Unhardened } from "./support.ts";
+
+/**
+ * Attacks that take too much. Elsewhere they get all they ask for; in a sandbox they hit its limits, and while they do, the guest
+ * answers, and so does the sandbox beside it.
+ */
+let image: AttackImage;
+let plain: Unhardened;
+let server: TestServer;
+let id: string;
+let neighbour: string;
+
+beforeAll(async () => {
+  image = await AttackImage.make();
+  [plain, server] = await Promise.all([
+    Unhardened.start(image.name),
+    startServer({ env: { CHORUS_SANDBOX_IMAGE: image.name } }),
+  ]);
+  const create = async (more: Record<string, unknown>) =>
+    String((await server.ok("sandbox_create", { memory_mb: 64, workspace_mb: 16, ...more }))["sandbox_id"]);
+  [id, neighbour] = await Promise.all([create({ pids: 96 }), create({})]);
+});
+
+afterAll(async () => {
+  for (const sandbox_id of [id, neighbour]) await server?.ok("sandbox_destroy", { sandbox_id });
+  await server?.[Symbol.asyncDispose]();
+  await removeAllMade();
+});
+
+/** What an agent, and an operator, still need of a sandbox that is being exhausted. */
+async function answers(): Promise<void> {
+  const sandbox_id = id;
+  const [stats, list, file, view, beside] = await Promise.all([
+    server.ok("sandbox_stats", { sandbox_id }),
+    server.ok("exec_list", { sandbox_id }),
+    server.ok("file_read", { sandbox_id, path: "/etc/hostname" }),
+    server.ok("sandbox_get", { sandbox_id }),
+    server.ok("exec_run", { sandbox_id: neighbour, command: "echo undisturbed" }),
+  ]);
+  expect(stats["pids"]).toMatchObject({ limit: expect.any(Number) });
+  expect(list["execs"]).not.toEqual([]);
+  expect(file).toMatchObject({ content: "sandbox\n" });
+  expect(view).toMatchObject({ state: "running" });
+  expect(beside).toMatchObject({ stdout: "undisturbed\n" });
+}
+
+/** Starts an attack in the background and waits until it says that it has taken what it can. */
+async function begin(args: readonly string[], until_match: string): Promise<string> {
+  const exec = await server.ok("exec_run", { sandbox_id: id, argv: ["/attack", ...args], wait_s: 40, until_match });
+  expect(exec, String(exec["stdout"])).toMatchObject({ status: "running" });
+  return String(exec["exec_id"]);
+}
+
+describe.each([
+  ["processes", ["forks", "2000"], /^REFUSED EAGAIN/],
+  ["files open at once", ["fds", "8000"], /^REFUSED EMFILE/],
+  ["disk in the workspace", ["disk", "40", "/workspace"], /^REFUSED ENOSPC/],
+  ["disk in /tmp", ["disk", "200", "/tmp"], /^REFUSED ENOSPC/],
+] as const)("%s", (_what, args, refusal) => {
+  it("end at the sandbox's limit, and nowhere else", async () => {
+    // /workspace is the sandbox's own word for it.
+    const outside = args.map((arg) => (arg === "/workspace" ? "/" : arg));
+    const [inside, elsewhere] = await Promise.all([attackSandbox(server, id, args), plain.run(outside)]);
+    expect(elsewhere, "without limits").toMatchObject({ code: 0, said: expect.stringMatching(/BREACH/) });
+    expect(inside).toMatchObject({ code: 1, said: expect.stringMatching(refusal) });
+    await answers();
+  });
+});
+
+it("memory: the attack is killed, and the guest is not", async () => {
+  expect(await plain.run(["memory", "600"])).toMatchObject({ code: 0, said: "BREACH 600 MiB" });
+  const done = await server.ok("exec_run", { sandbox_id: id, argv: ["/attack", "memory", "600"], wait_s: 40 });
+  expect(done).toMatchObject({ status: "oom_killed", stdout: "" });
+  await answers();
+});
+
+it("a fork bomb: everything but a new command goes on, and its end is an end", async () => {
+  const exec_id = await begin(["fork-bomb"], "full");
+  await answers();
+  expect(await server.ok("exec_kill", { sandbox_id: id, exec_id, signal: "KILL" })).toMatchObject({ status: "killed" });
+  expect(await server.ok("exec_run", { sandbox_id: id, command: "echo over" })).toMatchObject({ stdout: "over\n" });
+  expect((await server.ok("sandbox_get", { sandbox_id: id }))["running_execs"]).toBe(0);
+});

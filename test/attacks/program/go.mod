@@ -1,0 +1,3 @@
+module chorus-sandbox/attacks
+
+go 1.24
