@@ -103,10 +103,11 @@ export class Runtime implements AsyncDisposable {
   async #backend(store: Store): Promise<SandboxBackend> {
     const { createDockerBackend } = await import("./sandbox/backends/docker/index.ts");
     const { home, guestDir, buildDefaultImage } = this.#around;
-    const { engine, image } = this.#config;
+    const { engine, image, policy } = this.#config;
     return createDockerBackend({
       installId: store.installId,
       engine: { ...engine, home },
+      registryCredentials: policy.registry_credentials,
       guestBinary: (arch) => `${guestDir}/chorus-guest-linux-${arch}`,
       // Only the image of ours can be built; another one named by the operator is pulled like any.
       ...(image === defaultImage && { defaultImage: { name: image, build: buildDefaultImage } }),

@@ -1,58 +1,16 @@
 import { createHash } from "node:crypto";
 import { SandboxError } from "../errors.ts";
 import type { CreateRequest } from "./api.ts";
-import {
-  type BackendSpec,
-  type Confinement,
-  type EngineInfo,
-  type MemoryParts,
-  memoryBudgetMb,
-  type Profile,
-  type Resources,
-} from "./backend.ts";
-import { parseReference } from "./image-reference.ts";
-import { imageAllowed, pinnedDigests } from "./policy/images.ts";
+import { type MemoryParts, memoryBudgetMb } from "./backend.ts";
+import { confinementOf, proxyEnv, type SandboxSpec } from "./confinement.ts";
+import { admitImage } from "./policy/admit-image.ts";
+import { operator, PolicyDenied } from "./policy/denied.ts";
 import { minima, type Policy } from "./policy.ts";
 
 /** Pure decisions: may this be, and what exactly is it then. */
 
-/** What will be created, every default filled in. */
-export interface SandboxSpec {
-  /** Normalised; with the digest the policy pins it to. */
-  image: string;
-  profile: Profile;
-  resources: Resources;
-  network: { mode: "none" };
-  ttl_s: number;
-  idle_s: number;
-  confinement: Confinement;
-  /** What every command's environment begins with, below what image and agent say. */
-  env: Record<string, string>;
-  /** Runtimes the policy asks for, in order of preference. Empty: the engine's default. */
-  runtimes: readonly string[];
-  /** The one chosen for an engine; undefined: its default. */
-  runtime?: string;
-}
-
-/** A refusal by the operator's policy, with what `policy.denied` tells of it. */
-export class PolicyDenied extends SandboxError {
-  readonly what: string;
-  readonly requested: unknown;
-  readonly allowed: unknown;
-  readonly rule: string;
-
-  constructor(rule: string, what: string, requested: unknown, allowed: unknown, message: string, next?: string) {
-    super("POLICY_DENIED", `${message} (rule ${rule})`, next === undefined ? {} : { next });
-    this.rule = rule;
-    this.what = what;
-    this.requested = requested;
-    this.allowed = allowed;
-  }
-}
-
-/** How the operator changes a rule. */
-const operator = (policy: Policy, change: string): string =>
-  `ask the operator to ${change} in the policy file ${policy.source === "built-in" ? "(CHORUS_SANDBOX_POLICY names one)" : JSON.stringify(policy.source)}`;
+export type { SandboxSpec } from "./confinement.ts";
+export { PolicyDenied } from "./policy/denied.ts";
 
 const bounded = ["ttl_s", "idle_s", "cpus", "memory_mb", "pids", "workspace_mb"] as const;
 type Bounded = (typeof bounded)[number];
@@ -102,165 +60,6 @@ export function admit(request: CreateRequest, policy: Policy, defaultImage: stri
     env: proxyEnv(policy),
     runtimes: policy.runtimes,
   };
-}
-
-const shownRules = 20;
-
-/** The normal form of what will be run, under the policy's patterns and pins. */
-function admitImage(asked: string, policy: Policy): string {
-  const reference = parseReference(asked);
-  const denied = (rule: string, allowed: unknown, why: string, change: string) =>
-    new PolicyDenied(
-      rule,
-      "image",
-      reference.full,
-      allowed,
-      `The policy does not allow the image ${JSON.stringify(reference.full)}: ${why}.`,
-      `Use an image that policy://effective allows, or ${operator(policy, change)}.`,
-    );
-  if (!imageAllowed(policy, reference)) {
-    const shown = policy.images.slice(0, shownRules);
-    throw denied(
-      "images",
-      shown,
-      shown.length === 0
-        ? "it allows none"
-        : `it fits none of ${shown.slice(0, 5).join(", ")}${policy.images.length > 5 ? ", …" : ""}`,
-      `add ${JSON.stringify(reference.exact)} to images`,
-    );
-  }
-  const pinned = pinnedDigests(policy, reference);
-  if (reference.digest !== undefined) {
-    if (pinned === undefined || pinned.includes(reference.digest)) return reference.full;
-    throw denied(
-      "image_digests",
-      pinned.slice(0, shownRules),
-      "it is pinned to another digest",
-      "change image_digests",
-    );
-  }
-  if (pinned?.[0] !== undefined) return parseReference(`${reference.full}@${pinned[0]}`).full;
-  if (!policy.require_digest) return reference.full;
-  throw denied(
-    "require_digest",
-    true,
-    "an image must be named by digest (name@sha256:…)",
-    `give its digest in image_digests`,
-  );
-}
-
-function confinementOf(policy: Policy, profile: Profile): Confinement {
-  const { seccomp, ...security } = policy.security;
-  return {
-    capabilities: profile === "dev" ? policy.capabilities : [],
-    ...security,
-    ...(seccomp && { seccomp: seccomp.json }),
-    dns: policy.dns,
-    ulimits: policy.ulimits,
-  };
-}
-
-/** Both spellings: programs read one or the other. */
-function proxyEnv({ proxy }: Policy): Record<string, string> {
-  const values = {
-    http_proxy: proxy.http,
-    https_proxy: proxy.https,
-    all_proxy: proxy.all,
-    no_proxy: proxy.none?.join(","),
-  };
-  const set = Object.entries(values).filter((pair): pair is [string, string] => Boolean(pair[1]));
-  return Object.fromEntries(
-    set.flatMap(([key, value]) => [
-      [key, value],
-      [key.toUpperCase(), value],
-    ]),
-  );
-}
-
-/** The spec on one engine. What cannot be had there is an error, never left out. */
-export function fitEngine(spec: SandboxSpec, engine: EngineInfo): SandboxSpec {
-  const { confinement, resources } = spec;
-  const asked = {
-    seccomp: confinement.seccomp !== undefined,
-    apparmor: confinement.apparmor !== undefined,
-    selinux: confinement.selinux !== undefined,
-  };
-  for (const [name, wanted] of Object.entries(asked)) {
-    if (wanted && engine.confines !== undefined && !engine.confines.includes(name)) {
-      throw cannot(engine, `has no ${name}, which the policy asks for (security.${name})`, `remove security.${name}`);
-    }
-  }
-  const missing = engine.missing_limits ?? [];
-  if (missing.length > 0) {
-    throw cannot(
-      engine,
-      `cannot limit ${missing.join(" and ")}: the host lacks the cgroup controller, or does not delegate it`,
-      "give the engine all of cpu, memory and pids (rootless: `systemctl edit user@.service` with `Delegate=yes`)",
-    );
-  }
-  if (resources.workspace_inodes !== undefined && engine.bounds_inodes === false) {
-    throw cannot(
-      engine,
-      "cannot bound the files of a workspace (sizes.workspace_inodes)",
-      "remove sizes.workspace_inodes",
-    );
-  }
-  const runtime = spec.runtimes.find((name) => engine.runtimes.includes(name));
-  if (runtime === undefined && spec.runtimes.length > 0) {
-    throw cannot(
-      engine,
-      `has none of the runtimes the policy asks for, ${spec.runtimes.join(", ")}; it names ${engine.runtimes.join(", ")}`,
-      `register one of them with the engine, or change runtimes`,
-    );
-  }
-  const inodes = engine.bounds_inodes ? { workspace_inodes: resources.workspace_mb * inodesPerMb } : {};
-  return { ...spec, resources: { ...inodes, ...resources }, ...(runtime !== undefined && { runtime }) };
-}
-
-/** A file of any content takes a page. */
-const inodesPerMb = 256;
-
-function cannot(engine: EngineInfo, why: string, next: string): SandboxError {
-  return new SandboxError("BACKEND_UNAVAILABLE", `The engine (${engine.description}) ${why}.`, {
-    next: `The operator can ${next}.`,
-    retryable: false,
-  });
-}
-
-/** What the backend is asked for. */
-export function engineSpec(
-  spec: SandboxSpec,
-  own: Pick<BackendSpec, "sandbox_id" | "image_id" | "uid" | "boot_lease_ms">,
-): BackendSpec {
-  return {
-    ...own,
-    profile: spec.profile,
-    resources: spec.resources,
-    confinement: spec.confinement,
-    network: "none",
-    spec_hash: specHash(spec),
-    ...(spec.runtime !== undefined && { runtime: spec.runtime }),
-  };
-}
-
-/** How a sandbox differs from the built-in confinement, for records and events; undefined when it does not. */
-export function confinedBy({ profile, confinement }: SandboxSpec): ConfinedBy | undefined {
-  const { capabilities = [], seccomp, apparmor, selinux } = confinement;
-  const told = {
-    ...(profile === "dev" && { capabilities: [...capabilities] }),
-    ...(seccomp !== undefined && { seccomp: `sha256:${createHash("sha256").update(seccomp).digest("hex")}` }),
-    ...(apparmor !== undefined && { apparmor }),
-    ...(selinux !== undefined && { selinux: [...selinux] }),
-  };
-  return Object.keys(told).length === 0 ? undefined : told;
-}
-
-export interface ConfinedBy {
-  capabilities?: string[];
-  /** Hash of the profile. */
-  seccomp?: string;
-  apparmor?: string;
-  selinux?: string[];
 }
 
 const mostLabels = 64;

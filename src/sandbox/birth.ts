@@ -1,7 +1,8 @@
-import { confinedBy, type SandboxSpec, specHash } from "./admission.ts";
+import { type SandboxSpec, specHash } from "./admission.ts";
 import type { Call, CreateRequest } from "./api.ts";
 import { leaseEnd } from "./boot-clock.ts";
 import { agent, trace } from "./caller.ts";
+import { confinedBy } from "./confinement.ts";
 import type { Core } from "./core.ts";
 import type { SandboxRecord, Tx } from "./store/types.ts";
 

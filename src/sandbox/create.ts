@@ -1,18 +1,10 @@
 import { SandboxError } from "../errors.ts";
-import {
-  admit,
-  checkCapacity,
-  engineSpec,
-  fitEngine,
-  PolicyDenied,
-  pickUid,
-  requestHash,
-  type SandboxSpec,
-} from "./admission.ts";
+import { admit, checkCapacity, PolicyDenied, pickUid, requestHash, type SandboxSpec, specHash } from "./admission.ts";
 import type { Call, CreateRequest } from "./api.ts";
 import type { ImageInfo } from "./backend.ts";
 import { markReady, newRecord, recordIntent } from "./birth.ts";
 import { recordDenial } from "./caller.ts";
+import { engineSpec, fitEngine } from "./confinement.ts";
 import type { Core } from "./core.ts";
 import type { Guest } from "./guest/types.ts";
 import { newSandboxId } from "./ids.ts";
@@ -132,10 +124,8 @@ export class Creator {
       stage = "create";
       const { uid } = await this.#keepImage(sandboxId, image);
       const { image_id } = image;
-      await backend.create(
-        engineSpec(spec, { sandbox_id: sandboxId, image_id, uid, boot_lease_ms: bootLeaseMs }),
-        stop,
-      );
+      const own = { sandbox_id: sandboxId, image_id, uid, boot_lease_ms: bootLeaseMs, spec_hash: specHash(spec) };
+      await backend.create(engineSpec(spec, own), stop);
       stage = "guest";
       const full = { set: env, unset: [], image: { ...spec.env, ...image.env } };
       await this.#claim(sandboxId, full, Math.round(performance.now() - started), stop);

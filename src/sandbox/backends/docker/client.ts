@@ -21,6 +21,7 @@ export interface EngineRequest {
   path: string;
   query?: Record<string, string>;
   body?: unknown;
+  headers?: Record<string, string>;
   /** A tar archive to send as the body. */
   archive?: Buffer;
   /** What is being done, as it reads after "could not". */
@@ -170,6 +171,7 @@ export class EngineClient {
       statusCodes: success,
       isStream: true,
       options: { ...query, _body: request.body ?? {} },
+      ...(request.headers === undefined ? {} : { headers: { ...request.headers } }),
       ...(request.archive === undefined ? {} : { file: request.archive }),
       ...(request.signal === undefined ? {} : { abortSignal: request.signal }),
       ...more,

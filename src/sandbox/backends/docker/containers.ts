@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { SandboxError } from "../../../errors.ts";
+import { quoted, SandboxError } from "../../../errors.ts";
 import type { BackendSpec } from "../../backend.ts";
 import type { EngineClient } from "./client.ts";
 import { EngineAnswer } from "./errors.ts";
@@ -10,7 +10,7 @@ import { guestPath } from "./layout.ts";
 import { orAborted, throwIfAborted } from "./limits.ts";
 import { containerOptions, type GuestMounts } from "./options.ts";
 
-const created = z.object({ Id: z.string() });
+const created = z.object({ Id: z.string(), Warnings: z.array(z.string()).nullish() });
 const limitMs = 60_000;
 
 export interface CreatorOptions {
@@ -60,7 +60,7 @@ export class ContainerCreator {
     const plan = { spec, image, guest, installId };
     // Without the signal: an engine that goes on creating after the call was dropped would leave what nobody removes.
     throwIfAborted(signal);
-    const { Id } = await engine.json(created, {
+    const { Id, Warnings } = await engine.json(created, {
       method: "POST",
       path: "/containers/create",
       query: { name: spec.sandbox_id },
@@ -70,6 +70,7 @@ export class ContainerCreator {
       limitMs,
     });
     try {
+      checkWarnings(Warnings ?? []);
       throwIfAborted(signal);
       await engine.run({
         method: "POST",
@@ -85,6 +86,25 @@ export class ContainerCreator {
       throw error;
     }
   }
+}
+
+/**
+ * An engine that cannot do what it was asked says so in a warning and goes on without. Only swap is passed over: kernels that do
+ * not account it are common, and the limit of the memory itself holds there.
+ */
+function checkWarnings(warnings: readonly string[]): void {
+  const less = warnings.find(
+    (words) => /discarded|not supported|does not support|ignored/i.test(words) && !/swap/i.test(words),
+  );
+  if (less === undefined) return;
+  throw new SandboxError(
+    "BACKEND_UNAVAILABLE",
+    `The engine would leave out a part of the sandbox: it says ${quoted(less)}`,
+    {
+      next: "The operator can give the engine's host what is missing, or take it out of the policy.",
+      retryable: false,
+    },
+  );
 }
 
 /** The request that removes a container with all that was made for it. */

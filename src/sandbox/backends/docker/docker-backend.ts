@@ -1,4 +1,5 @@
 import { userInfo } from "node:os";
+import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { z } from "zod";
 import { SandboxError } from "../../../errors.ts";
@@ -15,6 +16,7 @@ import type {
 } from "../../backend.ts";
 import { EngineClient } from "./client.ts";
 import { ContainerCreator, removal } from "./containers.ts";
+import { limitFailure } from "./errors.ts";
 import {
   type ContainerAnswer,
   containerAnswer,
@@ -30,6 +32,7 @@ import { label, sandboxIdOf } from "./labels.ts";
 import { guestPath, paths } from "./layout.ts";
 import { orAborted } from "./limits.ts";
 import { updateOptions } from "./options.ts";
+import { registryAuth } from "./registry-auth.ts";
 import type { DockerBackendOptions } from "./settings.ts";
 import { AttachedStream, lastLines } from "./stream.ts";
 import { watchEngine } from "./watch.ts";
@@ -57,7 +60,12 @@ export class DockerBackend implements SandboxBackend {
     this.#installId = options.installId;
     this.#logger = options.logger;
     this.#engine = new EngineClient({ home: user.homedir, ...options.engine, uid: user.uid });
-    this.#images = new Images(this.#engine, options.defaultImage);
+    const { configDir = join(options.engine.home ?? user.homedir, ".docker") } = options.engine;
+    this.#images = new Images(this.#engine, {
+      defaultImage: options.defaultImage,
+      authFor: async (domain, signal) =>
+        options.registryCredentials === false ? undefined : registryAuth(configDir, domain, signal),
+    });
     this.#creator = new ContainerCreator({
       engine: this.#engine,
       images: this.#images,
@@ -166,7 +174,9 @@ export class DockerBackend implements SandboxBackend {
         action: "change the limits",
         signal,
       }),
-    );
+    ).catch((error: unknown) => {
+      throw limitFailure(error, limits);
+    });
   }
 
   async kill(sandboxId: string, signal?: AbortSignal): Promise<void> {

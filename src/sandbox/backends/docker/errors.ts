@@ -85,6 +85,31 @@ function fromAnswer(answer: EngineAnswer, context: CallContext): SandboxError {
   }
 }
 
+/** What it means when limits of a running sandbox cannot be changed. */
+export function limitFailure(error: unknown, { memory_mb }: { memory_mb?: number }): unknown {
+  if (!(error instanceof SandboxError) || !(error.cause instanceof EngineAnswer)) return error;
+  const { status, words } = error.cause;
+  const used = /unable to set memory limit|memory\.(?:limit_in_bytes|max)|device or resource busy/i.test(words);
+  if (memory_mb !== undefined && used && status >= 500) {
+    return new SandboxError(
+      "LIMIT_EXCEEDED",
+      `memory_mb ${memory_mb} is less than the sandbox uses now; nothing was changed.`,
+      {
+        cause: error.cause,
+        next: "Free memory first (end commands, delete files in the workspace and /tmp: they are memory), or ask for more; sandbox_stats tells what is used.",
+      },
+    );
+  }
+  if (status === 404 && /page not found|^not found$/i.test(words)) {
+    return new SandboxError("BACKEND_UNAVAILABLE", "This engine cannot change the limits of a running sandbox.", {
+      cause: error.cause,
+      next: "Create a new sandbox with the limits that are needed.",
+      retryable: false,
+    });
+  }
+  return error;
+}
+
 /** The errno of a socket failure, also inside an AggregateError of happy eyeballs. */
 function errno(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;

@@ -36,6 +36,11 @@ export const infoAnswer = z.object({
   MemTotal: z.number(),
   DefaultRuntime: z.string().optional(),
   Runtimes: z.record(z.string(), z.unknown()).nullish(),
+  /** `name=seccomp,profile=default` */
+  SecurityOptions: z.array(z.string()).nullish(),
+  MemoryLimit: z.boolean().optional(),
+  CpuCfsQuota: z.boolean().optional(),
+  PidsLimit: z.boolean().optional(),
 });
 
 export function stateOf(status: string): BackendStatus["state"] {
@@ -87,7 +92,20 @@ export function engineInfo({ server, address }: EngineConnection, info: z.infer<
     runtimes: first === undefined ? runtimes : [first, ...runtimes.filter((name) => name !== first)],
     cpus: info.NCPU,
     memory_bytes: info.MemTotal,
+    ...(info.SecurityOptions && { confines: info.SecurityOptions.map(securityModule) }),
+    missing_limits: missingLimits(info),
+    // Podman knows no such option of a tmpfs.
+    bounds_inodes: !podman,
   };
+}
+
+/** `seccomp` of `name=seccomp,profile=default`; some engines say the name alone. */
+const securityModule = (option: string): string => option.replace(/^name=/, "").replace(/,.*$/s, "");
+
+/** An engine that does not speak of a limit is taken to have it: its create call still warns of what it discards. */
+function missingLimits(info: z.infer<typeof infoAnswer>): string[] {
+  const missing = { cpus: info.CpuCfsQuota, memory: info.MemoryLimit, pids: info.PidsLimit };
+  return Object.entries(missing).flatMap(([name, there]) => (there === false ? [name] : []));
 }
 
 function digest(text: string): string {

@@ -7,6 +7,7 @@ import type { GuestArch, ImageFacts } from "./image-guard.ts";
 import { commandEnv } from "./image-guard.ts";
 import { orAborted } from "./limits.ts";
 import { pullImage } from "./pull.ts";
+import type { RegistryAuth } from "./registry-auth.ts";
 
 export interface DefaultImage {
   /** Reference of the image that is built when the engine has none: `chorus-sandbox/base`. */
@@ -17,6 +18,7 @@ export interface DefaultImage {
 
 const imageAnswer = z.object({
   Id: z.string(),
+  RepoTags: z.array(z.string()).nullish(),
   RepoDigests: z.array(z.string()).nullish(),
   Architecture: z.string(),
   Os: z.string(),
@@ -32,14 +34,24 @@ type ImageAnswer = z.infer<typeof imageAnswer>;
 /** Facts of an image id never change; so many are remembered. */
 const rememberedImages = 256;
 
+type AuthFor = (domain: string, signal: AbortSignal | undefined) => Promise<RegistryAuth | undefined>;
+
+export interface ImagesOptions {
+  defaultImage?: DefaultImage | undefined;
+  /** Credentials for a registry. */
+  authFor: AuthFor;
+}
+
 export class Images {
   readonly #engine: EngineClient;
   readonly #default: (DefaultImage & { reference: ImageReference }) | undefined;
   readonly #facts = new Map<string, ImageFacts>();
+  readonly #authFor: AuthFor;
   #build: SharedBuild | undefined;
 
-  constructor(engine: EngineClient, defaultImage?: DefaultImage) {
+  constructor(engine: EngineClient, { defaultImage, authFor }: ImagesOptions) {
     this.#engine = engine;
+    this.#authFor = authFor;
     this.#default = defaultImage && {
       name: defaultImage.name,
       build: (onProgress, signal) => defaultImage.build(onProgress, signal),
@@ -50,11 +62,11 @@ export class Images {
   /** Finds the image on the engine, or builds or pulls it. */
   async resolve(text: string, options: ResolveImageOptions = {}): Promise<ImageInfo> {
     const reference = parseReference(text);
-    const present = await this.#inspect(reference.full, options.signal);
+    const present = await this.#find(reference, options.signal);
     if (present !== undefined) return this.#info(reference, present);
     if (reference.full === this.#default?.reference.full) await this.#buildDefault(options);
-    else await pullImage(this.#engine, reference, options);
-    const arrived = await this.#inspect(reference.full, options.signal);
+    else await this.#pull(reference, options);
+    const arrived = await this.#find(reference, options.signal);
     if (arrived !== undefined) return this.#info(reference, arrived);
     throw new SandboxError("IMAGE_NOT_FOUND", `The engine has no image ${reference.full} although it was just made.`);
   }
@@ -73,6 +85,17 @@ export class Images {
   /** The image is gone from the engine: its facts may come back with other layers. */
   forget(imageId: string): void {
     this.#facts.delete(imageId);
+  }
+
+  async #pull(reference: ImageReference, options: ResolveImageOptions): Promise<void> {
+    const auth = await this.#authFor(reference.domain, options.signal);
+    await pullImage(this.#engine, reference, { ...options, ...(auth && { auth }) });
+  }
+
+  /** The image the engine has under a reference. By digest, where there is one: then the tag names nothing. */
+  async #find(reference: ImageReference, signal: AbortSignal | undefined): Promise<ImageAnswer | undefined> {
+    const image = await this.#inspect(reference.exact, signal);
+    return image !== undefined && isNamed(reference, image.RepoTags ?? []) ? image : undefined;
   }
 
   async #inspect(name: string, signal: AbortSignal | undefined): Promise<ImageAnswer | undefined> {
@@ -178,6 +201,21 @@ export function repoDigest(reference: ImageReference, repoDigests: readonly stri
     if (at > 0 && repositoryOf(entry.slice(0, at)) === reference.repository) return entry.slice(at + 1);
   }
   return undefined;
+}
+
+/**
+ * Engines take a tag of hex digits for the id of an image with any tag of that repository, and so run what a policy that minds
+ * tags did not allow. Such a tag counts only where the image bears it.
+ */
+export function isNamed({ repository, tag, digest, full }: ImageReference, repoTags: readonly string[]): boolean {
+  if (digest !== undefined || tag === undefined || !/^[0-9a-f]{12,64}$/.test(tag)) return true;
+  return repoTags.some((name) => {
+    try {
+      return parseReference(name).full === full;
+    } catch {
+      return name === `${repository}:${tag}`;
+    }
+  });
 }
 
 /** Normalised; as it is when an engine names it in a way no reference is written (`<none>`). */

@@ -4,6 +4,7 @@ import type { ImageReference } from "../../image-reference.ts";
 import type { EngineClient } from "./client.ts";
 import { jsonLines } from "./json-lines.ts";
 import { orAborted } from "./limits.ts";
+import type { RegistryAuth } from "./registry-auth.ts";
 
 const pullLine = z.object({
   id: z.string().optional(),
@@ -20,6 +21,7 @@ const progressEveryMs = 250;
 export interface PullOptions {
   signal?: AbortSignal;
   onProgress?: (message: string) => void;
+  auth?: RegistryAuth;
 }
 
 /** Pulls an image; tells how far it is in one line, at most four times a second. */
@@ -36,6 +38,7 @@ export async function pullImage(engine: EngineClient, reference: ImageReference,
       query: { fromImage: reference.repository, tag: reference.digest ?? reference.tag ?? "latest" },
       action: `pull ${reference.full}`,
       notFound: "IMAGE_NOT_FOUND",
+      ...(options.auth && { headers: { "X-Registry-Auth": options.auth.header } }),
       limitMs: stalledAfterMs,
       signal: stop.signal,
     });
@@ -48,7 +51,7 @@ export async function pullImage(engine: EngineClient, reference: ImageReference,
     }
   } catch (error) {
     if (options.signal?.aborted) await orAborted(Promise.reject(error), options.signal);
-    throw pullFailure(error, reference, stop.signal.aborted);
+    throw pullFailure(error, reference, stop.signal.aborted, options.auth);
   } finally {
     clearTimeout(stalled);
     options.signal?.removeEventListener("abort", onAbort);
@@ -56,7 +59,12 @@ export async function pullImage(engine: EngineClient, reference: ImageReference,
   }
 }
 
-function pullFailure(error: unknown, reference: ImageReference, stalled: boolean): SandboxError {
+function pullFailure(
+  error: unknown,
+  reference: ImageReference,
+  stalled: boolean,
+  auth: RegistryAuth | undefined,
+): SandboxError {
   if (stalled) {
     return new SandboxError(
       "IMAGE_PULL_FAILED",
@@ -67,22 +75,37 @@ function pullFailure(error: unknown, reference: ImageReference, stalled: boolean
     );
   }
   if (error instanceof SandboxError && error.code === "BACKEND_UNAVAILABLE") return error;
-  const words = engineWords(error);
-  if (
-    /not found|manifest unknown|does not exist|no such image|repository name not known|name unknown|denied/i.test(words)
-  ) {
+  const words = withoutSecrets(engineWords(error), auth?.secrets ?? []);
+  const says = `the engine says ${quoted(words)}`;
+  // The cause may have the words as they were.
+  const cause = auth === undefined ? { cause: error } : {};
+  const registry = reference.domain;
+  if (/no basic auth credentials|unauthorized|authentication required|incorrect username or password/i.test(words)) {
     return new SandboxError(
-      "IMAGE_NOT_FOUND",
-      `There is no image ${reference.full} to pull: the engine says ${quoted(words)}`,
+      "IMAGE_PULL_FAILED",
+      auth === undefined
+        ? `The registry ${registry} wants a login to pull ${reference.full}: ${says}`
+        : `The registry ${registry} refused this user's Docker credentials for ${reference.full}: ${says}`,
       {
-        cause: error,
-        next: "Check the image's name and tag; for a private image, log the engine's host in to the registry and pull it there. Or leave `image` out to use the default image.",
+        ...cause,
+        next: `Run \`docker login ${registry}\` as the user the server runs as, then create the sandbox again.`,
+        retryable: false,
       },
     );
   }
-  return new SandboxError("IMAGE_PULL_FAILED", `Pulling ${reference.full} failed: the engine says ${quoted(words)}`, {
-    cause: error,
-  });
+  if (
+    /not found|manifest unknown|does not exist|no such image|repository name not known|name unknown|denied/i.test(words)
+  ) {
+    return new SandboxError("IMAGE_NOT_FOUND", `There is no image ${reference.full} to pull: ${says}`, {
+      ...cause,
+      next: `Check the image's name and tag; for a private image, run \`docker login ${registry}\` as the user the server runs as. Or leave \`image\` out to use the default image.`,
+    });
+  }
+  return new SandboxError("IMAGE_PULL_FAILED", `Pulling ${reference.full} failed: ${says}`, cause);
+}
+
+function withoutSecrets(words: string, secrets: readonly string[]): string {
+  return secrets.reduce((text, secret) => text.replaceAll(secret, "***"), words);
 }
 
 function engineWords(error: unknown): string {

@@ -10,6 +10,8 @@ export interface DockerBackendOptions {
     /** @default the home folder of this user */
     home?: string;
   };
+  /** Whether the user's Docker credentials are used to pull. @default true */
+  registryCredentials?: boolean;
   /** Path of the guest binary for an architecture. */
   guestBinary: (arch: GuestArch) => string;
   /** What is made instead of pulled when the engine lacks it. */
