@@ -91,8 +91,8 @@ export function fitEngine(spec: SandboxSpec, engine: EngineInfo): SandboxSpec {
   return { ...spec, resources: { ...inodes, ...resources }, ...(runtime !== undefined && { runtime }) };
 }
 
-/** A file of any content takes a page. */
-const inodesPerMb = 256;
+/** Twice the pages there are: a file of any content takes one, folders and links take none. */
+const inodesPerMb = 512;
 
 function cannot(engine: EngineInfo, why: string, next: string): SandboxError {
   return new SandboxError("BACKEND_UNAVAILABLE", `The engine (${engine.description}) ${why}.`, {
