@@ -1,26 +1,11 @@
 #!/usr/bin/env node
 // @ts-check
 /**
- * Sets everything up, then measures. Flags go to bench/main.mjs.
+ * Sets everything up, then measures. Options go to bench/main.mjs.
  *
- *   npm run bench [-- --quick]
+ *   npm run bench [-- --only exec,files] [--quick] [--write]
  */
-import { spawn } from "node:child_process";
-import { join } from "node:path";
-import { bootstrap } from "./bootstrap.mjs";
-import { onExit } from "./lib/cleanup.mjs";
 import { cli } from "./lib/cli.mjs";
-import { heading } from "./lib/log.mjs";
-import { ROOT } from "./lib/repository.mjs";
+import { withServices } from "./lib/with-services.mjs";
 
-await cli(async (args) => {
-  const { env } = await bootstrap();
-  heading("Measuring");
-  const child = spawn(process.execPath, [join(ROOT, "bench/main.mjs"), ...args], {
-    cwd: ROOT,
-    env: { ...process.env, ...env },
-    stdio: ["ignore", "inherit", "inherit"],
-  });
-  onExit("bench", () => void child.kill());
-  return new Promise((resolve) => child.once("close", (code) => resolve(code ?? 1)));
-});
+await cli((args) => withServices("Measuring", "bench/main.mjs", args));

@@ -1,0 +1,116 @@
+// @ts-check
+
+import { sizes } from "../lib/curves.mjs";
+import { atLeast, atMost } from "../lib/goals.mjs";
+import { withGuest } from "../lib/guest.mjs";
+import { pipeBytes } from "../lib/host.mjs";
+import { figure, mbPerSecond, must, rate, timed } from "../lib/measure.mjs";
+import { watchingRss } from "../lib/proc.mjs";
+import { withServer } from "../lib/server.mjs";
+
+/** @typedef {import("../lib/bench.mjs").Bench} Bench @typedef {import("../lib/server.mjs").Server} Server */
+
+const GIB = 2 ** 30;
+const MIB = 2 ** 20;
+/** Blocks said and not yet read: the guest keeps 4 MiB of the newest output. */
+const AHEAD = 3;
+
+/** @type {import("../lib/bench.mjs").Theme} */
+export const output = {
+  name: "output",
+  title: "Output",
+  async run(bench) {
+    await withServer({}, async (server) => {
+      const { sandbox_id: id } = await server.create();
+      const bytes = bench.quick ? 64 * MIB : GIB;
+      const floor = rate("head | cat", [mbPerSecond(bytes, await pipeBytes(bytes))]);
+      await flood(bench, server, id, bytes, floor);
+      await reader(bench, id, bytes, floor);
+      await growth(bench, server, id);
+    });
+  },
+};
+
+/** @param {number} bytes */
+const named = (bytes) => (bytes >= GIB ? `${bytes / GIB} GiB` : `${bytes / MIB} MiB`);
+
+/** A command that says so much, followed as a client that asked for progress. @param {Bench} bench @param {Server} server @param {string} id @param {number} bytes @param {import("../lib/measure.mjs").Figure} floor */
+async function flood(bench, server, id, bytes, floor) {
+  const memory = async () => (await server.call("sandbox_stats", { sandbox_id: id }))["memory"];
+  const { used_bytes: before } = await memory();
+  const started = performance.now();
+  const { result, grownMb } = await watchingRss(server.pid, () =>
+    server.call(
+      "exec_run",
+      { sandbox_id: id, command: `head -c ${bytes} /dev/zero`, wait_s: 50 },
+      { onprogress: () => {} },
+    ),
+  );
+  const ms = performance.now() - started;
+  must(result["stdout_bytes"] === bytes, `${result["stdout_bytes"]} of ${bytes} bytes of output were counted`);
+  const { used_bytes: after } = await memory();
+  const spool = `the sandbox's own memory grew by ${((after - before) / MIB).toFixed(1)} MiB, its spool`;
+  const what = `${named(bytes)} of output`;
+  const ours = figure("server", [grownMb], "MiB");
+  bench.row({ id: "output.rss", what: `${what}: server RSS grows by`, ours, goals: [atMost(64)], note: spool });
+  const speed = rate("exec_run with progress", [mbPerSecond(bytes, ms)]);
+  bench.row({ id: "output.exec", what: `${what}: taken from a command that waits for none`, ours: speed, floor });
+}
+
+/**
+ * Every byte handed on, over the client code of the server. Output never waits for readers, so this command goes as fast as its
+ * reader: it says another MiB for each line it is given, and stays less than the guest keeps ahead.
+ *
+ * @param {Bench} bench
+ * @param {string} id
+ * @param {number} bytes
+ * @param {import("../lib/measure.mjs").Figure} floor
+ */
+async function reader(bench, id, bytes, floor) {
+  await withGuest(id, async (guest) => {
+    const execId = "ex_benchreader";
+    const command = `while read line; do head -c ${MIB} /dev/zero; done`;
+    const started = performance.now();
+    await guest.startExec(execId, { command, keep_stdin: true }, { wait_ms: 0 });
+    const blocks = bytes / MIB;
+    let asked = 0;
+    /** @type {Promise<unknown>} */
+    let asking = Promise.resolve();
+    const askUpTo = (/** @type {number} */ wanted) => {
+      const more = Math.min(wanted, blocks) - asked;
+      if (more <= 0) return;
+      asked += more;
+      const isLast = asked === blocks;
+      asking = asking.then(() => guest.feedStdin(execId, Buffer.from("\n".repeat(more)), isLast));
+    };
+    askUpTo(AHEAD);
+    let received = 0;
+    for await (const part of guest.streamExec(execId, {})) {
+      if ("end" in part) {
+        must(part.end.stdout_bytes === bytes, `${part.end.stdout_bytes} of ${bytes} bytes were said`);
+        continue;
+      }
+      must(part.offset === received, `output jumped from ${received} to ${part.offset}`);
+      received += part.bytes.length;
+      askUpTo(Math.floor(received / MIB) + AHEAD);
+    }
+    await asking;
+    const ms = performance.now() - started;
+    must(received === bytes, `${received} of ${bytes} bytes of output came`);
+    const what = `${named(bytes)} of output: to a reader that keeps up`;
+    const ours = rate("stream of the guest", [mbPerSecond(received, ms)]);
+    bench.row({ id: "output.reader", what, ours, floor, goals: [atLeast(100)] });
+  });
+}
+
+/** Output of every size, counted to the last byte. @param {Bench} bench @param {Server} server @param {string} id */
+async function growth(bench, server, id) {
+  for (const bytes of sizes(bench.quick)) {
+    const samples = await timed("output", bytes < 2 ** 25 ? bench.samples(20, 3) : 1, async () => {
+      const command = `head -c ${bytes} /dev/zero`;
+      const result = await server.call("exec_run", { sandbox_id: id, command, wait_s: 50 });
+      must(result["stdout_bytes"] === bytes, `${result["stdout_bytes"]} of ${bytes} bytes of output were counted`);
+    });
+    bench.point("bytes", "output of a command", bytes, samples.p50);
+  }
+}
