@@ -19,7 +19,7 @@ const run = async (script: string, args: string[]) => {
 const figure = { name: expect.any(String), unit: expect.any(String), p50: expect.any(Number), n: expect.any(Number) };
 
 describe("npm run bench", () => {
-  it("measures, tells and writes down a theme", { timeout: 120_000 }, async () => {
+  it("measures, tells and writes down a theme", { timeout: 240_000 }, async () => {
     const folder = mkdtempSync(path.join(tmpdir(), "chorus-bench-test-"));
     onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
     const json = path.join(folder, "report.json");

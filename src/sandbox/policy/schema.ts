@@ -40,6 +40,7 @@ const perSandbox = {
 const maxima = z.strictObject({
   ...perSandbox,
   sandboxes: z.int().min(0).max(10_000).optional(),
+  /** Share of the host's memory; above 100 the sandboxes may not all use theirs at once. */
   memory_total_pct: z.number().min(1).max(1_000).optional(),
   memory_total_mb: megabytes({ min: 16, max: 2 ** 30 }).optional(),
   pool: z.int().min(0).max(50).optional(),
