@@ -18,7 +18,6 @@ export interface DefaultImage {
 
 const imageAnswer = z.object({
   Id: z.string(),
-  RepoTags: z.array(z.string()).nullish(),
   RepoDigests: z.array(z.string()).nullish(),
   Architecture: z.string(),
   Os: z.string(),
@@ -93,9 +92,8 @@ export class Images {
   }
 
   /** The image the engine has under a reference. By digest, where there is one: then the tag names nothing. */
-  async #find(reference: ImageReference, signal: AbortSignal | undefined): Promise<ImageAnswer | undefined> {
-    const image = await this.#inspect(reference.exact, signal);
-    return image !== undefined && isNamed(reference, image.RepoTags ?? []) ? image : undefined;
+  #find(reference: ImageReference, signal: AbortSignal | undefined): Promise<ImageAnswer | undefined> {
+    return this.#inspect(reference.exact, signal);
   }
 
   async #inspect(name: string, signal: AbortSignal | undefined): Promise<ImageAnswer | undefined> {
@@ -201,21 +199,6 @@ export function repoDigest(reference: ImageReference, repoDigests: readonly stri
     if (at > 0 && repositoryOf(entry.slice(0, at)) === reference.repository) return entry.slice(at + 1);
   }
   return undefined;
-}
-
-/**
- * Engines take a tag of hex digits for the id of an image with any tag of that repository, and so run what a policy that minds
- * tags did not allow. Such a tag counts only where the image bears it.
- */
-export function isNamed({ repository, tag, digest, full }: ImageReference, repoTags: readonly string[]): boolean {
-  if (digest !== undefined || tag === undefined || !/^[0-9a-f]{12,64}$/.test(tag)) return true;
-  return repoTags.some((name) => {
-    try {
-      return parseReference(name).full === full;
-    } catch {
-      return name === `${repository}:${tag}`;
-    }
-  });
 }
 
 /** Normalised; as it is when an engine names it in a way no reference is written (`<none>`). */
