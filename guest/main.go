@@ -62,7 +62,7 @@ func serve(args []string) int {
 	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(96 << 20)
-	if err := sys.OnlyCommonSockets(); err != nil {
+	if err := sys.Restrict(); err != nil {
 		fail("set-up failed: " + err.Error())
 	}
 	box, err := sandbox.Open(o)

@@ -76,10 +76,52 @@ it("memory: the attack is killed, and the guest is not", async () => {
   await answers();
 });
 
-it("a fork bomb: everything but a new command goes on, and its end is an end", async () => {
+/** A server that has not spoken to the sandbox before: it needs a bridge of its own, and so the reserve. */
+async function newcomerSees(): Promise<void> {
+  await using newcomer = await startServer({ dataDir: server.dataDir });
+  expect((await newcomer.ok("exec_list", { sandbox_id: id }))["execs"]).not.toEqual([]);
+}
+
+describe.each([
+  ["as created", undefined, 96],
+  ["raised", 160, 160],
+  ["lowered", 80, 80],
+] as const)("a fork bomb, with pids %s", (_how, pids, limit) => {
+  it("leaves the guest its reserve, and its end is an end", async () => {
+    if (pids !== undefined) await server.ok("sandbox_update", { sandbox_id: id, pids });
+    const counted = await attackSandbox(server, id, ["forks", "2000"]);
+    const children = Number(/after (\d+) children/.exec(counted.said)?.[1]);
+    // The attack itself and its threads are among them.
+    expect(children, counted.said).toBeLessThan(limit - 32);
+    expect(children, counted.said).toBeGreaterThan(limit - 32 - 20);
+
+    const exec_id = await begin(["fork-bomb"], "full");
+    await answers();
+    await newcomerSees();
+    const killed = await server.ok("exec_kill", { sandbox_id: id, exec_id, signal: "KILL" });
+    expect(killed).toMatchObject({ status: "killed" });
+    expect(await server.ok("exec_run", { sandbox_id: id, command: "echo over" })).toMatchObject({ stdout: "over\n" });
+    expect((await server.ok("sandbox_get", { sandbox_id: id }))["running_execs"]).toBe(0);
+  });
+});
+
+it("a fork bomb that runs while pids are lowered: the guest has its reserve again", async () => {
+  await server.ok("sandbox_update", { sandbox_id: id, pids: 160 });
   const exec_id = await begin(["fork-bomb"], "full");
+  await server.ok("sandbox_update", { sandbox_id: id, pids: 80 });
   await answers();
   expect(await server.ok("exec_kill", { sandbox_id: id, exec_id, signal: "KILL" })).toMatchObject({ status: "killed" });
-  expect(await server.ok("exec_run", { sandbox_id: id, command: "echo over" })).toMatchObject({ stdout: "over\n" });
-  expect((await server.ok("sandbox_get", { sandbox_id: id }))["running_execs"]).toBe(0);
+  const counted = await attackSandbox(server, id, ["forks", "2000"]);
+  expect(Number(/after (\d+) children/.exec(counted.said)?.[1]), counted.said).toBeLessThan(48);
+});
+
+it("commands that run while pids are lowered keep the reserve, too", async () => {
+  await server.ok("sandbox_update", { sandbox_id: id, pids: 160 });
+  const command = "read go; exec /attack forks 2000";
+  const exec = await server.ok("exec_run", { sandbox_id: id, command, keep_stdin: true, wait_s: 0 });
+  await server.ok("sandbox_update", { sandbox_id: id, pids: 80 });
+  const exec_id = exec["exec_id"];
+  await server.ok("exec_input", { sandbox_id: id, exec_id, data: "go\n" });
+  const done = await server.ok("exec_output", { sandbox_id: id, exec_id, wait_s: 30 });
+  expect(Number(/after (\d+) children/.exec(String(done["stdout"]))?.[1]), String(done["stdout"])).toBeLessThan(48);
 });

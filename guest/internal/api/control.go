@@ -4,13 +4,11 @@ import (
 	"net/http"
 	"os"
 	"runtime"
-	"syscall"
 	"time"
 
 	"chorus-sandbox/guest/internal/facts"
 	"chorus-sandbox/guest/internal/fault"
 	"chorus-sandbox/guest/internal/sandbox"
-	"chorus-sandbox/guest/internal/sys"
 )
 
 type counts struct {
@@ -106,10 +104,7 @@ func (s *Server) stats(http.ResponseWriter, *http.Request) (any, error) {
 	return sample, nil
 }
 
-// pidsReserve is what commands leave of the pids limit for the threads of the guest and its bridges.
-const pidsReserve = 32
-
-// limits sets the soft limit that later commands inherit. The hard one stays: lowering it could not be undone.
+// limits takes what the server changed through the engine and commands must respect.
 func (s *Server) limits(_ http.ResponseWriter, r *http.Request) (any, error) {
 	var req struct {
 		Pids *uint64 `json:"pids"`
@@ -118,15 +113,10 @@ func (s *Server) limits(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, err
 	}
 	if req.Pids != nil {
-		if *req.Pids <= pidsReserve {
-			return nil, fault.New(fault.InvalidArgument, "pids is more than %d, which the guest needs itself", pidsReserve)
+		if *req.Pids < 2 {
+			return nil, fault.New(fault.InvalidArgument, "pids is 2 or more")
 		}
-		var limit syscall.Rlimit
-		if err := syscall.Getrlimit(sys.RlimitNproc, &limit); err != nil {
-			return nil, err
-		}
-		limit.Cur = min(*req.Pids-pidsReserve, limit.Max)
-		if err := syscall.Setrlimit(sys.RlimitNproc, &limit); err != nil {
+		if err := s.box.LimitProcesses(*req.Pids); err != nil {
 			return nil, err
 		}
 	}

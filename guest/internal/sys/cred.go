@@ -55,6 +55,28 @@ func AsUser(uid, gid int, f func()) error {
 	return nil
 }
 
+// WithRealIds runs f with the real uid and gid of the commands, by which the kernel lets their limits be changed. Effective
+// and saved ids stay, so nobody else may change anything of this process but how its one thread is scheduled meanwhile.
+func WithRealIds(uid, gid int, f func()) error {
+	ruid, rgid := syscall.Getuid(), syscall.Getgid()
+	runtime.LockOSThread()
+	if _, _, e := syscall.RawSyscall(syscall.SYS_SETRESGID, uintptr(gid), keep, keep); e != 0 {
+		runtime.UnlockOSThread()
+		return e
+	}
+	_, _, e := syscall.RawSyscall(syscall.SYS_SETRESUID, uintptr(uid), keep, keep)
+	if e == 0 {
+		f()
+		_, _, e = syscall.RawSyscall(syscall.SYS_SETRESUID, uintptr(ruid), keep, keep)
+	}
+	if _, _, back := syscall.RawSyscall(syscall.SYS_SETRESGID, uintptr(rgid), keep, keep); e != 0 || back != 0 {
+		// A thread that cannot return is never used again: the goroutine stays locked to it and ends with it.
+		return max(e, back)
+	}
+	runtime.UnlockOSThread()
+	return nil
+}
+
 const (
 	prSetDumpable       = 4
 	prSetChildSubreaper = 36

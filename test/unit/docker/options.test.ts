@@ -84,7 +84,7 @@ describe("a strict sandbox", () => {
     expect(host.Ulimits).toEqual([
       { Name: "nofile", Soft: 4096, Hard: 4096 },
       { Name: "core", Soft: 0, Hard: 0 },
-      { Name: "nproc", Soft: 224, Hard: 224 },
+      { Name: "nproc", Soft: 224, Hard: 4096 },
     ]);
   });
 
@@ -97,7 +97,7 @@ describe("a strict sandbox", () => {
     const { HostConfig } = containerOptions(
       plan({ spec: testSpec("sha256:abc", { resources: { ...resources, pids } }) }),
     );
-    expect(HostConfig.Ulimits).toContainEqual({ Name: "nproc", Soft: nproc, Hard: nproc });
+    expect(HostConfig.Ulimits).toContainEqual({ Name: "nproc", Soft: nproc, Hard: Math.max(nproc, 4096) });
   });
 
   test("writes to bounded tmpfs only, without options Podman refuses", () => {

@@ -28,6 +28,8 @@ export interface ContainerPlan {
 /** Tasks that commands cannot take: the guest, its threads and its bridges keep room to breathe under a fork bomb. */
 const reservedTasks = 32;
 const maxNproc = 32_768;
+/** Every engine's to give, rootless ones included, and the built-in maximum of pids. */
+const raisableNproc = 4_096;
 /** What engines may hand out everywhere, rootless ones included: no more than 4096 is safe to ask for. */
 const openFiles = 4_096;
 
@@ -204,5 +206,10 @@ const inodes = ({ workspace_inodes }: Resources): string =>
 function ulimits(pids: number, { ulimits: chosen = {} }: Confinement) {
   const nproc = Math.max(1, Math.min(maxNproc, pids - Math.min(reservedTasks, Math.floor(pids / 2))));
   const all = { nofile: openFiles, core: 0, ...chosen, nproc };
-  return Object.entries(all).map(([name, value]) => ({ Name: name, Soft: value, Hard: value }));
+  return Object.entries(all).map(([name, value]) => ({
+    Name: name,
+    Soft: value,
+    // What an update may raise pids to; the guest lets nobody else raise the soft limit.
+    Hard: name === "nproc" ? Math.max(value, raisableNproc) : value,
+  }));
 }
