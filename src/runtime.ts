@@ -80,6 +80,7 @@ export class Runtime implements AsyncDisposable {
       defaultImage: config.image,
       hostDirs: config.hostDirs,
       tenant: config.tenant,
+      pool: config.pool,
       logger,
       settling: new Map<string, Promise<void>>(),
       toCloudEvent: (entry: Parameters<typeof toCloudEvent>[0]) => ({ ...toCloudEvent(entry) }),

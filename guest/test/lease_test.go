@@ -173,3 +173,38 @@ func TestFlightRecorderNeverBlocks(t *testing.T) {
 		t.Error("lost lines were not counted")
 	}
 }
+
+func TestTheFirstClaimHoldsAWarmSandbox(t *testing.T) {
+	g := serve(t, "--boot-lease-ms", "60000")
+	lease := func(change object) object { return g.ok("PUT", "/v1/lease", change) }
+	if l := lease(object{"boot_ms": 30000}); l["claimed"] != false || l["ttl_remaining_ms"].(float64) > 30000 {
+		t.Errorf("kept: %v", l)
+	}
+	if l := lease(object{"claim": "one", "boot_ms": 20000}); l["claimed"] != false || l["ttl_remaining_ms"].(float64) > 20000 {
+		t.Errorf("held: %v", l)
+	}
+	lease(object{"claim": "one", "boot_ms": 20000})
+	for _, refused := range []object{{"claim": "two", "boot_ms": 20000}, {"claim": "two", "ttl_ms": 60000}, {"boot_ms": 90000}} {
+		g.refused("CLAIMED", "PUT", "/v1/lease", refused)
+	}
+	if l := g.ok("GET", "/v1/health", nil)["lease"].(object); l["claimed"] != false || l["ttl_remaining_ms"].(float64) > 20000 {
+		t.Errorf("after refusals: %v", l)
+	}
+	if l := lease(object{"claim": "one", "ttl_ms": 60000, "idle_ms": 50000}); l["claimed"] != true || l["idle_remaining_ms"] == nil {
+		t.Errorf("claimed: %v", l)
+	}
+	g.refused("CLAIMED", "PUT", "/v1/lease", object{"claim": "two", "boot_ms": 1})
+	g.refused("CLAIMED", "PUT", "/v1/lease", object{"boot_ms": 1})
+	if l := lease(object{"idle_ms": 40000}); l["claimed"] != true {
+		t.Errorf("changed later: %v", l)
+	}
+}
+
+func TestAClaimNobodyFollowsUpRunsOut(t *testing.T) {
+	g := serve(t, "--boot-lease-ms", "60000")
+	g.ok("PUT", "/v1/lease", object{"claim": "one", "boot_ms": 300})
+	g.refused("CLAIMED", "PUT", "/v1/lease", object{"boot_ms": 60000})
+	if code := g.exitCode(); code != 82 {
+		t.Errorf("exit code %d", code)
+	}
+}

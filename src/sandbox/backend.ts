@@ -21,6 +21,12 @@ export interface SandboxBackend extends AsyncDisposable {
   /** Creates and starts. Rejects without leaving anything behind, as far as the engine still answers. */
   create(spec: BackendSpec, signal?: AbortSignal): Promise<void>;
 
+  /**
+   * Hash of all that the engine would be asked for, guest and options of the operator included, but for id and uid: sandboxes of
+   * equal recipes are interchangeable until they are used.
+   */
+  recipe(spec: BackendSpec, signal?: AbortSignal): Promise<string>;
+
   /** Opens a stream to the guest. GUEST_UNAVAILABLE when the sandbox runs but its guest does not answer. */
   connect(sandboxId: string, signal?: AbortSignal): Promise<Duplex>;
 
@@ -71,6 +77,8 @@ export interface ResolveImageOptions {
   signal?: AbortSignal;
   /** Called with one readable line of progress, at most a few times a second. */
   onProgress?: (message: string) => void;
+  /** Only looks whether it is there: IMAGE_NOT_FOUND instead of a pull. */
+  local?: boolean;
 }
 
 export interface ImageInfo {

@@ -12,7 +12,7 @@ export function newRecord(
   spec: SandboxSpec,
   request: CreateRequest,
   call: Call,
-  ids: { sandboxId: string; engineId: string; uid: number; hash: string; runtime: string },
+  ids: { sandboxId: string; engineId: string; uid: number; hash: string; runtime: string; warm?: boolean },
 ): SandboxRecord {
   const now = new Date().toISOString();
   const confined_by = confinedBy(spec);
@@ -37,7 +37,7 @@ export function newRecord(
     labels: request.labels ?? {},
     env_keys: Object.keys(request.env ?? {}).sort(),
     origin: { client: call.client, folder: call.folder },
-    warm: false,
+    warm: ids.warm ?? false,
     creator: core.store.processId,
     created_at: now,
     last_used_at: now,

@@ -16,6 +16,8 @@ export interface Core {
   /** Folders of the host that are open to uploads and downloads. */
   readonly hostDirs: readonly HostDir[];
   readonly tenant: string;
+  /** Warm sandboxes to keep ready. */
+  readonly pool: number;
   readonly logger: Logger;
   /** Ends being settled by this process, by sandbox: several signs of one death share the work. */
   readonly settling: Map<string, Promise<void>>;

@@ -1,14 +1,17 @@
 import { settleIfGone } from "./access.ts";
+import type { EngineInfo } from "./backend.ts";
 import { leaseLeftMs } from "./boot-clock.ts";
 import type { Core } from "./core.ts";
 import { FactReaders } from "./fact-readers.ts";
 import { inOtherHands } from "./lifecycle.ts";
 import type { StatsReader } from "./observe.ts";
+import { PoolKeeper, poolTiming } from "./pool-keeper.ts";
 import { reconcile } from "./reconcile.ts";
+import { sampleAll } from "./sampler.ts";
 import type { SandboxRecord } from "./store/types.ts";
 import { tail } from "./tail.ts";
 import type { StatsView } from "./views.ts";
-import { deadline, pause, within } from "./wait.ts";
+import { pause, within } from "./wait.ts";
 
 const timing = {
   renewMs: 2_000,
@@ -20,6 +23,7 @@ const timing = {
   overdueMs: 5_000,
   factsWaitMs: 25_000,
   lingerMs: 25,
+  ...poolTiming,
 };
 
 export interface KeeperOptions {
@@ -39,10 +43,11 @@ export class Keeper implements AsyncDisposable {
   readonly #timing: typeof timing;
   readonly #stop = new AbortController();
   readonly #readers: FactReaders;
+  #pool: PoolKeeper | undefined;
   #term: AbortController | undefined;
   #done: Promise<void> = Promise.resolve();
   /** Of this engine; unknown until it first answered. */
-  #engineId: string | undefined;
+  #engine: EngineInfo | undefined;
   /** Something may be out of step with the engine. */
   #lookDue = false;
   #looking: Promise<void> | undefined;
@@ -71,11 +76,14 @@ export class Keeper implements AsyncDisposable {
     let renewed = 0;
     while (!signal.aborted) {
       try {
-        this.#engineId ??= (await backend.engine(signal)).engine_id;
+        const engine = await backend.engine(signal);
+        this.#engine = engine;
         if (await store.roles.hold(this.#role, staleMs)) {
+          // Closed while it asked: a term that began now would never end.
+          if (signal.aborted) break;
           renewed = performance.now();
           if (!this.#term) {
-            this.#begin()
+            this.#begin(engine)
               .catch((err: unknown) => this.#complain(err))
               .finally(looked);
           }
@@ -94,15 +102,17 @@ export class Keeper implements AsyncDisposable {
   }
 
   get #role(): string {
-    return `keeper:${this.#engineId}`;
+    return `keeper:${this.#engine?.engine_id}`;
   }
 
   /** Takes up the work; resolves after the first look. */
-  async #begin(): Promise<void> {
+  async #begin(engine: EngineInfo): Promise<void> {
     const term = new AbortController();
     const { signal } = term;
     this.#term = term;
     this.#core.logger.debug({ role: this.#role }, "this process keeps the sandboxes");
+    const pool = new PoolKeeper(this.#core, engine, this.#timing, signal);
+    this.#pool = pool;
     const guard = (name: string, work: Promise<void>) =>
       work.catch((err: unknown) => {
         if (!signal.aborted) this.#core.logger.error({ err }, `keeper: ${name} failed`);
@@ -110,12 +120,18 @@ export class Keeper implements AsyncDisposable {
     const untail = tail(this.#core.store.journal, (entries) => {
       // Only these say that a sandbox came or went; an exec must not cost a look at all of them.
       if (entries.some(({ type }) => type.startsWith("lifecycle."))) this.#readers.follow(this.#mine());
+      const ready = entries.filter(({ type }) => type === "lifecycle.ready" || type === "lifecycle.failed");
+      if (ready.length > 0) pool.used(ready.map(({ sandbox_id: id }) => id));
     });
     signal.addEventListener("abort", untail, { once: true });
     this.#lookDue = true;
-    void guard("watch", this.#watch(signal));
-    void guard("sweep", this.#sweep(signal));
-    void guard("sampling", this.#sample(signal));
+    void guard("watch", this.#watch(pool, signal));
+    void guard("sweep", this.#sweep(pool, signal));
+    if (this.#onStats)
+      void guard(
+        "sampling",
+        sampleAll(() => this.#mine(), this.#stats, this.#onStats, this.#timing.sampleMs, signal),
+      );
     await this.#look(signal);
   }
 
@@ -147,12 +163,15 @@ export class Keeper implements AsyncDisposable {
     return this.#looking;
   }
 
-  async #watch(signal: AbortSignal): Promise<void> {
+  async #watch(pool: PoolKeeper, signal: AbortSignal): Promise<void> {
     for await (const fact of this.#core.backend.watch(signal)) {
       if (fact.kind === "reconnected") {
         this.#lookDue = true;
         void this.#look(signal);
-      } else if (fact.kind === "died" || fact.kind === "removed") this.#settle(fact.sandbox_id);
+      } else if (fact.kind === "died" || fact.kind === "removed") {
+        this.#settle(fact.sandbox_id);
+        pool.gone(fact.sandbox_id);
+      }
     }
   }
 
@@ -166,7 +185,7 @@ export class Keeper implements AsyncDisposable {
     });
   }
 
-  async #sweep(signal: AbortSignal): Promise<void> {
+  async #sweep(pool: PoolKeeper, signal: AbortSignal): Promise<void> {
     const { sweepMs, pruneMs } = this.#timing;
     let nextPrune = 0;
     for (;;) {
@@ -186,6 +205,7 @@ export class Keeper implements AsyncDisposable {
         if (!signal.aborted) this.#complain(err);
       }
       await this.#look(signal);
+      void pool.tend();
     }
   }
 
@@ -212,21 +232,8 @@ export class Keeper implements AsyncDisposable {
     }
   }
 
-  async #sample(signal: AbortSignal): Promise<void> {
-    const onStats = this.#onStats;
-    while (onStats && !signal.aborted) {
-      await pause(this.#timing.sampleMs, signal);
-      const running = this.#mine().filter((record) => record.state !== "creating");
-      await Promise.allSettled(
-        running.map(async (record) => {
-          onStats(record, await this.#stats.sample(record.sandbox_id, deadline(5_000)));
-        }),
-      );
-    }
-  }
-
   #mine(): SandboxRecord[] {
-    return this.#core.store.liveSandboxes().filter((record) => record.engine_id === this.#engineId);
+    return this.#core.store.liveSandboxes().filter((record) => record.engine_id === this.#engine?.engine_id);
   }
 
   /** Says that engine or store fail, once until they work again. */
@@ -243,6 +250,7 @@ export class Keeper implements AsyncDisposable {
     this.#stop.abort();
     this.#endTerm();
     await within(this.#done, 1_000);
-    if (this.#engineId !== undefined) await within(this.#core.store.roles.release(this.#role), 1_000);
+    await this.#pool?.close();
+    if (this.#engine !== undefined) await within(this.#core.store.roles.release(this.#role), 1_000);
   }
 }

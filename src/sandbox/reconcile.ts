@@ -5,7 +5,7 @@ import { markReady } from "./birth.ts";
 import type { Core } from "./core.ts";
 import { inOtherHands, isTerminal } from "./lifecycle.ts";
 import { failSandbox, settleDeath } from "./settle.ts";
-import type { SandboxRecord } from "./store/types.ts";
+import type { SandboxRecord, Store } from "./store/types.ts";
 import { deadline } from "./wait.ts";
 
 /**
@@ -21,11 +21,8 @@ export async function reconcile(core: Core, signal: AbortSignal): Promise<boolea
   const statuses = new Map((await backend.list(signal)).map((status) => [status.sandbox_id, status]));
 
   const steps: Promise<void>[] = records.map((record) => bringInStep(core, record, statuses.get(record.sandbox_id)));
-  for (const [id, status] of statuses) {
-    const record = store.sandbox(id);
-    // Intent comes first, so a container without a live record belongs to nobody any more.
-    if (!record || isTerminal(record.state)) steps.push(settleDeath(core, id, status));
-  }
+  const strangers = [...statuses.keys()].filter((id) => !live(store.sandbox(id)));
+  for (const id of await unowned(store, strangers)) steps.push(settleDeath(core, id, statuses.get(id)));
   let whole = true;
   for (const result of await Promise.allSettled(steps)) {
     if (result.status === "fulfilled") continue;
@@ -33,6 +30,17 @@ export async function reconcile(core: Core, signal: AbortSignal): Promise<boolea
     if (!signal.aborted) logger.warn({ err: result.reason }, "a sandbox could not be reconciled; it is tried again");
   }
   return whole;
+}
+
+const live = (record: SandboxRecord | undefined): boolean => record !== undefined && !isTerminal(record.state);
+
+/**
+ * Those that belong to nobody: intent comes first, so what has neither a live record nor a place in the pool was left behind. Decided
+ * inside a transaction, because a read may show the store as it was just before the container was made.
+ */
+async function unowned(store: Store, ids: string[]): Promise<string[]> {
+  if (ids.length === 0) return ids;
+  return store.write((tx) => ids.filter((id) => !live(tx.sandbox(id)) && !tx.poolMember(id)));
 }
 
 async function bringInStep(core: Core, record: SandboxRecord, status: BackendStatus | undefined): Promise<void> {

@@ -77,6 +77,14 @@ export interface WorldOptions {
   hostDirs?: HostDir[];
 }
 
+export interface ProcessOptions {
+  engine?: MemoryEngine;
+  tenant?: string;
+  /** Warm sandboxes to keep. @default 0, so that tests may count what there is */
+  pool?: number;
+  policy?: typeof policyFileSchema._output;
+}
+
 /** A data dir and an engine, shared by any number of processes of one test; all of it goes with the test. */
 export class World {
   readonly engine: MemoryEngine;
@@ -99,13 +107,13 @@ export class World {
    * One process more. They are opened one after the other and before any of them works: lmdb opens tables in the foreground, and
    * within one real process it would wait for itself.
    */
-  process(options: { engine?: MemoryEngine; tenant?: string } = {}): Promise<TestProcess> {
+  process(options: ProcessOptions = {}): Promise<TestProcess> {
     const opened = this.#opening.then(() => this.#open(options));
     this.#opening = opened.catch(() => {});
     return opened;
   }
 
-  async #open(options: { engine?: MemoryEngine; tenant?: string }): Promise<TestProcess> {
+  async #open(options: ProcessOptions): Promise<TestProcess> {
     this.#dataDir ??= mkdtemp(path.join(tmpdir(), "chorus-core-"));
     const tenant = options.tenant ?? "default";
     const store = await openStore({ dataDir: await this.#dataDir, host: "host-1", tenant });
@@ -116,10 +124,11 @@ export class World {
       store,
       backend,
       connections,
-      policy: effectivePolicy(this.#options.policy ?? {}, "tests", 8),
+      policy: effectivePolicy(options.policy ?? this.#options.policy ?? {}, "tests", 8),
       defaultImage: "chorus-sandbox/base",
       hostDirs: this.#options.hostDirs ?? [],
       tenant,
+      pool: options.pool ?? 0,
       logger,
       settling: new Map(),
       toCloudEvent: (entry) => ({ ...entry }),

@@ -8,6 +8,7 @@ import (
 
 	"chorus-sandbox/guest/internal/facts"
 	"chorus-sandbox/guest/internal/fault"
+	"chorus-sandbox/guest/internal/lease"
 	"chorus-sandbox/guest/internal/sandbox"
 )
 
@@ -35,12 +36,17 @@ func (s *Server) health(http.ResponseWriter, *http.Request) (any, error) {
 	}, nil
 }
 
-const maxLease = 366 * 24 * time.Hour
+const (
+	maxLease = 366 * 24 * time.Hour
+	maxClaim = 64
+)
 
 func (s *Server) lease(_ http.ResponseWriter, r *http.Request) (any, error) {
 	var req struct {
 		TTLMs  *int64 `json:"ttl_ms"`
 		IdleMs *int64 `json:"idle_ms"`
+		BootMs *int64 `json:"boot_ms"`
+		Claim  string `json:"claim"`
 	}
 	if err := readJSON(r, &req); err != nil {
 		return nil, err
@@ -50,7 +56,7 @@ func (s *Server) lease(_ http.ResponseWriter, r *http.Request) (any, error) {
 			return nil, nil
 		}
 		if *ms < 1 || *ms > maxLease.Milliseconds() {
-			return nil, fault.New(fault.InvalidArgument, "ttl_ms and idle_ms are 1 to %d", maxLease.Milliseconds())
+			return nil, fault.New(fault.InvalidArgument, "ttl_ms, idle_ms and boot_ms are 1 to %d", maxLease.Milliseconds())
 		}
 		d := time.Duration(*ms) * time.Millisecond
 		return &d, nil
@@ -63,7 +69,14 @@ func (s *Server) lease(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.box.Lease.Extend(ttl, idle), nil
+	boot, err := span(req.BootMs)
+	if err != nil {
+		return nil, err
+	}
+	if len(req.Claim) > maxClaim {
+		return nil, fault.New(fault.InvalidArgument, "claim has at most %d bytes", maxClaim)
+	}
+	return s.box.Lease.Change(lease.Change{TTL: ttl, Idle: idle, Boot: boot, Claim: req.Claim})
 }
 
 func (s *Server) env(_ http.ResponseWriter, r *http.Request) (any, error) {

@@ -22,6 +22,7 @@ const (
 	ExecEnded        Code = "EXEC_ENDED"
 	LimitExceeded    Code = "LIMIT_EXCEEDED"
 	Paused           Code = "PAUSED"
+	Claimed          Code = "CLAIMED"
 	Internal         Code = "INTERNAL"
 )
 
@@ -36,6 +37,7 @@ var statuses = map[Code]int{
 	ExecEnded:        http.StatusConflict,
 	LimitExceeded:    http.StatusTooManyRequests,
 	Paused:           http.StatusConflict,
+	Claimed:          http.StatusConflict,
 	Internal:         http.StatusInternalServerError,
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"chorus-sandbox/guest/internal/facts"
+	"chorus-sandbox/guest/internal/fault"
 	"chorus-sandbox/guest/internal/sys"
 )
 
@@ -28,6 +29,7 @@ type Lease struct {
 	mu      sync.Mutex
 	timer   *sys.BootTimer
 	claimed bool
+	holder  string // who holds the sandbox until it is claimed for good, and held it then
 	boot    time.Duration
 	ttl     time.Duration // point of the boot clock, 0: none
 	ttlSpan time.Duration // what it was set to
@@ -59,23 +61,56 @@ func New(log *facts.Log, boot time.Duration, busy func() bool, over func(kind st
 // Touch notes activity. It only stores the time: the timer finds out when it fires.
 func (l *Lease) Touch() { l.touched.Store(int64(sys.Boot())) }
 
-// Extend sets what is given, counted from now, and claims the sandbox.
-func (l *Lease) Extend(ttl, idle *time.Duration) View {
+// Change is what a server asks for; times count from now.
+type Change struct {
+	TTL, Idle *time.Duration // either claims the sandbox for good
+	Boot      *time.Duration // moves the end of the boot lease
+	Claim     string         // holds the sandbox for one claimant: the first wins
+}
+
+var errClaimed = fault.New(fault.Claimed, "another claim holds this sandbox")
+
+// Change does what is asked, all or nothing.
+func (l *Lease) Change(c Change) (View, error) {
 	l.mu.Lock()
-	l.claimed = true
-	now := sys.Boot()
-	if ttl != nil {
-		l.ttl, l.ttlSpan = now+*ttl, *ttl
-		delete(l.warned, TTL)
-	}
-	if idle != nil {
-		l.idle = *idle
-		l.Touch()
-		delete(l.warned, Idle)
+	if err := l.change(c); err != nil {
+		l.mu.Unlock()
+		return View{}, err
 	}
 	l.mu.Unlock()
 	l.check()
-	return l.View()
+	return l.View(), nil
+}
+
+func (l *Lease) change(c Change) error {
+	free := !l.claimed && l.holder == ""
+	switch {
+	case c.Claim != "" && c.Claim != l.holder && !free:
+		return errClaimed
+	// Whoever keeps warm sandboxes alive must not keep one whose claimant died.
+	case c.Claim == "" && c.Boot != nil && !free:
+		return errClaimed
+	}
+	if c.Claim != "" {
+		l.holder = c.Claim
+	}
+	now := sys.Boot()
+	if c.Boot != nil {
+		l.boot = now + *c.Boot
+	}
+	if c.TTL != nil || c.Idle != nil || c.Boot == nil && c.Claim == "" {
+		l.claimed = true
+	}
+	if c.TTL != nil {
+		l.ttl, l.ttlSpan = now+*c.TTL, *c.TTL
+		delete(l.warned, TTL)
+	}
+	if c.Idle != nil {
+		l.idle = *c.Idle
+		l.Touch()
+		delete(l.warned, Idle)
+	}
+	return nil
 }
 
 // View tells what is left.

@@ -6,7 +6,7 @@ import { cap, execPath, get, query, send } from "./requests.ts";
 import * as schemas from "./schemas.ts";
 import { GuestSession } from "./session.ts";
 import { checkFacts, parseSnapshot } from "./snapshot.ts";
-import type { ExecSnapshot, ExecStart, ExecView, Guest } from "./types.ts";
+import type { ExecSnapshot, ExecStart, ExecView, Guest, LeaseChange } from "./types.ts";
 
 export interface GuestOptions {
   /** How long an answer may take beyond the wait that was asked for, in ms. @default 10000 */
@@ -51,7 +51,7 @@ class GuestClient extends GuestFiles implements Guest {
     return this.#session.askJson(question, schemas.health);
   }
 
-  setLease(lease: { ttl_ms?: number; idle_ms?: number }, signal?: AbortSignal) {
+  setLease(lease: LeaseChange, signal?: AbortSignal) {
     const question = send("PUT", "a change of its lease", "/v1/lease", lease, { maxBytes: cap.small, signal });
     return this.#session.askJson(question, schemas.lease);
   }

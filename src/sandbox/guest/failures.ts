@@ -26,6 +26,7 @@ const refusals: Record<string, { code: ErrorCode; ours: string; next?: string }>
     ours: "cannot be done while the sandbox is paused",
     next: "Resume it with sandbox_update and `paused: false`.",
   },
+  CLAIMED: { code: "CONFLICT", ours: "came too late: another claim holds it" },
   INTERNAL: { code: "INTERNAL", ours: "failed inside the sandbox" },
 };
 

@@ -99,6 +99,16 @@ export interface FileManage {
   recursive?: boolean;
 }
 
+/** Counted from now. `ttl_ms` or `idle_ms` claims the sandbox for good. */
+export interface LeaseChange {
+  ttl_ms?: number;
+  idle_ms?: number;
+  /** How long a sandbox nobody claimed for good lives on. */
+  boot_ms?: number;
+  /** Holds it for one claimant: the first word wins, every other meets CONFLICT. */
+  claim?: string;
+}
+
 /**
  * A session with the guest of one sandbox over one stream. Every call takes a signal; aborting ends the wait, never the work.
  * Rejects with a SandboxError: the guest's own codes where it answered, GUEST_UNAVAILABLE when the stream broke or the answer
@@ -109,7 +119,7 @@ export interface Guest extends AsyncDisposable {
   readonly closed: Promise<void>;
   readonly isClosed: boolean;
   health(signal?: AbortSignal): Promise<GuestHealth>;
-  setLease(lease: { ttl_ms?: number; idle_ms?: number }, signal?: AbortSignal): Promise<GuestLease>;
+  setLease(lease: LeaseChange, signal?: AbortSignal): Promise<GuestLease>;
   /** `image`: what the image declares for its programs, below all else and no secret. */
   patchEnv(
     change: { set: Record<string, string>; unset: string[]; image?: Record<string, string> },

@@ -2,7 +2,7 @@ import { SandboxError } from "../../errors.ts";
 import type { SandboxState } from "../events.ts";
 import { digits, endOf, key, listKey, part, timeKey } from "./keys.ts";
 import type { Tables } from "./tables.ts";
-import type { ExecRecord, SandboxRecord } from "./types.ts";
+import type { ExecRecord, PoolMember, SandboxRecord } from "./types.ts";
 
 const liveStates: ReadonlySet<SandboxState> = new Set<SandboxState>(["creating", "running", "paused"]);
 const pageSize = 100;
@@ -104,6 +104,22 @@ export class Records {
     if (record.request_id !== undefined && previous?.request_id !== record.request_id) {
       byRequest.put(key(record.tenant, record.request_id), record.sandbox_id);
     }
+  }
+
+  pool(): PoolMember[] {
+    return this.#tables.pool.values({}).sort((a, b) => a.created_at.localeCompare(b.created_at));
+  }
+
+  poolMember(sandboxId: string): PoolMember | undefined {
+    return this.#tables.pool.get(part(sandboxId));
+  }
+
+  putPoolMember(member: PoolMember): void {
+    this.#tables.pool.put(part(member.sandbox_id), member);
+  }
+
+  removePoolMember(sandboxId: string): void {
+    this.#tables.pool.remove(part(sandboxId));
   }
 
   setSequence(record: SandboxRecord, sequence: number): void {

@@ -1,17 +1,27 @@
 import path from "node:path";
 import { SandboxError } from "../../errors.ts";
 import type { Logger } from "../../logger.ts";
-import type { JournalEntry, SandboxEvent } from "../events.ts";
 import { dropAged, dropOverflow } from "./bound.ts";
 import type { Database } from "./database.ts";
 import { Doorbell } from "./doorbell.ts";
 import { StoreJournal } from "./journal.ts";
-import { appendEvent, monotonicIds, type Numbering } from "./numbering.ts";
+import { monotonicIds, type Numbering } from "./numbering.ts";
+import { PlanTx } from "./plan-tx.ts";
 import { StoreProcesses, thisProcess } from "./processes.ts";
 import { Records } from "./records.ts";
 import { StoreRoles } from "./roles.ts";
 import type { Tables } from "./tables.ts";
-import type { ExecRecord, Journal, ProcessRecord, ProcessTable, Roles, SandboxRecord, Store, Tx } from "./types.ts";
+import type {
+  ExecRecord,
+  Journal,
+  PoolMember,
+  ProcessRecord,
+  ProcessTable,
+  Roles,
+  SandboxRecord,
+  Store,
+  Tx,
+} from "./types.ts";
 
 const dayMs = 86_400_000;
 /** Sandboxes removed in one transaction, so that pruning never holds the lock for long. */
@@ -107,8 +117,20 @@ export class LmdbStore implements Store {
     return this.#records.sandboxByName(tenant, name);
   }
 
+  sandboxByRequest(tenant: string, requestId: string): SandboxRecord | undefined {
+    return this.#records.sandboxByRequest(tenant, requestId);
+  }
+
   liveSandboxes(): SandboxRecord[] {
     return this.#records.liveSandboxes();
+  }
+
+  pool(): PoolMember[] {
+    return this.#records.pool();
+  }
+
+  poolMember(sandboxId: string): PoolMember | undefined {
+    return this.#records.poolMember(sandboxId);
   }
 
   sandboxes(options: { tenant: string; includeEnded: boolean; beforeKey?: string }): Iterable<SandboxRecord> {
@@ -179,55 +201,5 @@ export class LmdbStore implements Store {
       .finally(() => {
         this.#trimming = false;
       });
-  }
-}
-
-/** What a plan sees; good for as long as its plan runs, because the tables refuse to be written outside of one. */
-class PlanTx implements Tx {
-  appended = 0;
-  readonly #records: Records;
-  readonly #numbering: Numbering;
-
-  constructor(records: Records, numbering: Numbering) {
-    this.#records = records;
-    this.#numbering = numbering;
-  }
-
-  sandbox(sandboxId: string): SandboxRecord | undefined {
-    return this.#records.sandbox(sandboxId);
-  }
-
-  sandboxByName(tenant: string, name: string): SandboxRecord | undefined {
-    return this.#records.sandboxByName(tenant, name);
-  }
-
-  sandboxByRequest(tenant: string, requestId: string): SandboxRecord | undefined {
-    return this.#records.sandboxByRequest(tenant, requestId);
-  }
-
-  liveSandboxes(): SandboxRecord[] {
-    return this.#records.liveSandboxes();
-  }
-
-  putSandbox(record: SandboxRecord): void {
-    this.#records.putSandbox(record);
-  }
-
-  exec(sandboxId: string, execId: string): ExecRecord | undefined {
-    return this.#records.exec(sandboxId, execId);
-  }
-
-  openExecs(sandboxId: string): ExecRecord[] {
-    return this.#records.openExecs(sandboxId);
-  }
-
-  putExec(record: ExecRecord): void {
-    this.#records.putExec(record);
-  }
-
-  emit(sandboxId: string, event: SandboxEvent): JournalEntry {
-    const entry = appendEvent(this.#numbering, sandboxId, event);
-    this.appended += 1;
-    return entry;
   }
 }

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { SandboxError } from "../../errors.ts";
 import type { JournalEntry } from "../events.ts";
 import type { Database, Table } from "./database.ts";
-import type { ExecRecord, ProcessRecord, SandboxRecord } from "./types.ts";
+import type { ExecRecord, PoolMember, ProcessRecord, SandboxRecord } from "./types.ts";
 
 /** Raised with every change that an older server would misread. */
 const layout = 1;
@@ -30,6 +30,8 @@ export interface Tables {
   byName: Table<string>;
   /** tenant/request_id → id. */
   byRequest: Table<string>;
+  /** id → a warm sandbox that waits to become one. */
+  pool: Table<PoolMember>;
   /** Last sequence of what has no record: the host itself. */
   sequences: Table<number>;
 
@@ -80,6 +82,7 @@ export async function openTables(database: Database, dataDir: string): Promise<{
     ended: database.table("ended"),
     byName: database.table("by_name"),
     byRequest: database.table("by_request"),
+    pool: database.table("pool"),
     sequences: database.table("sequences"),
     execs: database.table("execs"),
     execsByTime: database.table("execs_by_time"),

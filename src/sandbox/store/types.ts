@@ -37,6 +37,8 @@ export interface SandboxRecord {
   env_keys: string[];
   origin: { client: string; folder: string };
   warm: boolean;
+  /** The word by which a warm sandbox was claimed from its guest. */
+  claim?: string;
   /** Server process (process table) that is creating it; meaningful while `creating`. */
   creator: string;
   created_at: string;
@@ -71,6 +73,28 @@ export interface SandboxRecord {
     cpu_ms?: number | null;
     peak_memory_bytes?: number | null;
   };
+}
+
+/**
+ * A warm sandbox that is nobody's yet: an intent while it is being made, then ready to become the sandbox of the same id. It is no
+ * sandbox of anyone's: no list, no event and no limit counts it.
+ */
+export interface PoolMember {
+  sandbox_id: string;
+  tenant: string;
+  engine_id: string;
+  /** As of {@link SandboxRecord}; a quick first look before {@link key}. */
+  spec_hash: string;
+  /** Hash of all that must be equal for a member to serve a request. */
+  key: string;
+  uid: number;
+  resources: Resources;
+  ready: boolean;
+  /** Server process that is making it; meaningful until it is ready. */
+  creator: string;
+  created_at: string;
+  shell?: string;
+  programs?: Record<string, string>;
 }
 
 /** One exec whose start was told; `completed` makes its end count once. */
@@ -121,6 +145,10 @@ export interface Tx {
   /** Execs of a sandbox without `completed`. */
   openExecs(sandboxId: string): ExecRecord[];
   putExec(record: ExecRecord): void;
+  pool(): PoolMember[];
+  poolMember(sandboxId: string): PoolMember | undefined;
+  putPoolMember(member: PoolMember): void;
+  removePoolMember(sandboxId: string): void;
   /**
    * Numbers the fact, completes its common data from the record as it stands in this transaction, and journals it.
    * Emit after putSandbox: `state` and `labels` in the event are those after it. `_host` stands for the host itself.
@@ -143,7 +171,11 @@ export interface Store extends AsyncDisposable {
 
   sandbox(sandboxId: string): SandboxRecord | undefined;
   sandboxByName(tenant: string, name: string): SandboxRecord | undefined;
+  sandboxByRequest(tenant: string, requestId: string): SandboxRecord | undefined;
   liveSandboxes(): SandboxRecord[];
+  /** Warm sandboxes of all engines, oldest first. */
+  pool(): PoolMember[];
+  poolMember(sandboxId: string): PoolMember | undefined;
   /** Newest first; ended ones as well when asked. `beforeKey` is the id of the last one already read. */
   sandboxes(options: { tenant: string; includeEnded: boolean; beforeKey?: string }): Iterable<SandboxRecord>;
   exec(sandboxId: string, execId: string): ExecRecord | undefined;

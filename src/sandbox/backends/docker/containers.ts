@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { z } from "zod";
 import { quoted, SandboxError } from "../../../errors.ts";
 import type { BackendSpec } from "../../backend.ts";
@@ -12,6 +13,8 @@ import { containerOptions, type GuestMounts } from "./options.ts";
 
 const created = z.object({ Id: z.string(), Warnings: z.array(z.string()).nullish() });
 const limitMs = 60_000;
+/** Stands for the uid where it does not matter. */
+const anyUid = 20_000;
 
 export interface CreatorOptions {
   engine: EngineClient;
@@ -48,6 +51,15 @@ export class ContainerCreator {
         }
       }
     }
+  }
+
+  /** Equal for specs whose containers differ in nothing but name and uid. */
+  async recipe(spec: BackendSpec, signal: AbortSignal | undefined): Promise<string> {
+    const { images, guests, installId } = this.#options;
+    const image = await images.facts(spec.image_id, signal);
+    const guest = await orAborted(guests.mounts(image, anyUid), signal);
+    const plan = { spec: { ...spec, sandbox_id: "", uid: anyUid }, image, guest, installId };
+    return createHash("sha256").update(JSON.stringify(containerOptions(plan))).digest("hex");
   }
 
   async #attempt(

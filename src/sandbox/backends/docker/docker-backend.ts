@@ -101,6 +101,10 @@ export class DockerBackend implements SandboxBackend {
     this.#logger.debug({ sandbox_id: spec.sandbox_id, duration_ms }, "Created a container.");
   }
 
+  recipe(spec: BackendSpec, signal?: AbortSignal): Promise<string> {
+    return this.#creator.recipe(spec, signal);
+  }
+
   async connect(sandboxId: string, signal?: AbortSignal): Promise<Duplex> {
     const { Id } = await this.#withContainer(sandboxId, signal, (containerId) =>
       this.#engine.json(execAnswer, {

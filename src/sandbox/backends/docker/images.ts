@@ -63,6 +63,7 @@ export class Images {
     const reference = parseReference(text);
     const present = await this.#find(reference, options.signal);
     if (present !== undefined) return this.#info(reference, present);
+    if (options.local) throw new SandboxError("IMAGE_NOT_FOUND", `The engine has no image ${reference.full}.`);
     if (reference.full === this.#default?.reference.full) await this.#buildDefault(options);
     else await this.#pull(reference, options);
     const arrived = await this.#find(reference, options.signal);

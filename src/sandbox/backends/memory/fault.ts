@@ -23,5 +23,6 @@ const statuses = {
   EXEC_ENDED: 409,
   LIMIT_EXCEEDED: 429,
   PAUSED: 409,
+  CLAIMED: 409,
   INTERNAL: 500,
 } as const;

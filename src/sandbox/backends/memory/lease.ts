@@ -1,4 +1,5 @@
 import type { Clock } from "./clock.ts";
+import { Fault } from "./fault.ts";
 
 export type LeaseKind = "ttl" | "idle" | "boot";
 
@@ -13,6 +14,7 @@ export class Lease {
   readonly #events: LeaseEvents;
   readonly #hasRunning: () => boolean;
   #claimed = false;
+  #holder = "";
   #ttlEnd: number;
   #ttlWarn = Number.POSITIVE_INFINITY;
   #idleMs: number | undefined;
@@ -28,8 +30,18 @@ export class Lease {
     this.#schedule();
   }
 
-  set(lease: { ttl_ms?: number; idle_ms?: number }): void {
+  set(lease: { ttl_ms?: number; idle_ms?: number; boot_ms?: number; claim?: string }): void {
     const now = this.#clock.now();
+    const taken = this.#claimed || this.#holder !== "";
+    if (taken && (lease.claim === undefined ? lease.boot_ms !== undefined : lease.claim !== this.#holder)) {
+      throw new Fault("CLAIMED", "another claim holds this sandbox");
+    }
+    this.#holder = lease.claim ?? this.#holder;
+    if (lease.ttl_ms === undefined && lease.idle_ms === undefined) {
+      if (!this.#claimed && lease.boot_ms !== undefined) this.#ttlEnd = now + lease.boot_ms;
+      this.#schedule();
+      return;
+    }
     if (!this.#claimed) this.#ttlEnd = Number.POSITIVE_INFINITY;
     this.#claimed = true;
     if (lease.ttl_ms !== undefined) {

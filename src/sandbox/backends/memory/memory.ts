@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { quoted, SandboxError } from "../../../errors.ts";
 import type {
@@ -63,6 +64,11 @@ export class MemoryBackend implements SandboxBackend {
     if (!spec.image_id.startsWith("memory:"))
       throw new SandboxError("IMAGE_NOT_FOUND", "There is no image of that id.");
     this.host.start(this.#installId, spec);
+  }
+
+  async recipe({ sandbox_id: _id, uid: _uid, ...spec }: BackendSpec, signal?: AbortSignal): Promise<string> {
+    this.#enter(signal);
+    return createHash("sha256").update(JSON.stringify(spec)).digest("hex");
   }
 
   async connect(sandboxId: string, signal?: AbortSignal): Promise<Duplex> {
