@@ -143,7 +143,7 @@ describe("the pool", () => {
     const process = await world.process({ pool: 1 });
     await process.keep(quickly);
     const slow = gate();
-    process.backend.hooks.image = (reference) => (reference === "debian:12" ? slow.opened : undefined);
+    process.backend.hooks.image = (reference) => (reference.includes("debian") ? slow.opened : undefined);
     const { sandbox_id } = await process.service.create({ image: "debian:12", wait_s: 0 }, call);
     await process.create();
     for (let i = 0; i < 5; i++) await new Promise((resolve) => setTimeout(resolve, 20));

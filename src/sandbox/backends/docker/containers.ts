@@ -59,7 +59,9 @@ export class ContainerCreator {
     const image = await images.facts(spec.image_id, signal);
     const guest = await orAborted(guests.mounts(image, anyUid), signal);
     const plan = { spec: { ...spec, sandbox_id: "", uid: anyUid }, image, guest, installId };
-    return createHash("sha256").update(JSON.stringify(containerOptions(plan))).digest("hex");
+    return createHash("sha256")
+      .update(JSON.stringify(containerOptions(plan)))
+      .digest("hex");
   }
 
   async #attempt(
