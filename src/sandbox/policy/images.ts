@@ -19,6 +19,7 @@ interface Pattern {
 /** A pattern with registry and `library/` spelled out, as references are; undefined when no reference could ever fit it. */
 export function normalPattern(text: string): string | undefined {
   if (!/^[A-Za-z0-9*[][A-Za-z0-9*[\]._:/@-]*$/.test(text) || /\*{3}|\/\/|\/$/.test(text)) return undefined;
+  if (text === "*") return "**";
   const at = text.indexOf("@");
   const [name, digest] = at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at)];
   if (digest !== "" && !/^@[a-z0-9]+:[a-f0-9]+$/.test(digest)) return undefined;

@@ -24,7 +24,7 @@ const nameOf = (path: readonly PropertyKey[]): string => z.core.toDotPath(path).
 const mostShown = 120;
 
 function shown(value: unknown): string {
-  const text = JSON.stringify(value) ?? "nothing";
+  const text = (JSON.stringify(value) ?? "nothing").replace(/\/\/[^@/"]*@/g, "//***@");
   return text.length > mostShown ? `${text.slice(0, mostShown)}…` : text;
 }
 
