@@ -110,7 +110,8 @@ it("a fork bomb that runs while pids are lowered: the guest has its reserve agai
   const exec_id = await begin(["fork-bomb"], "full");
   await server.ok("sandbox_update", { sandbox_id: id, pids: 80 });
   await answers();
-  expect(await server.ok("exec_kill", { sandbox_id: id, exec_id, signal: "KILL" })).toMatchObject({ status: "killed" });
+  const killed = await server.ok("exec_kill", { sandbox_id: id, exec_id, signal: "KILL" });
+  expect(killed, String(killed["stderr"])).toMatchObject({ status: "killed" });
   const counted = await attackSandbox(server, id, ["forks", "2000"]);
   expect(Number(/after (\d+) children/.exec(counted.said)?.[1]), counted.said).toBeLessThan(48);
 });

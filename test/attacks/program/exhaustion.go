@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
+	"unsafe"
 )
 
 // exhaustion takes more than a sandbox is given. The first argument is how much; a breach got all of it.
@@ -69,18 +71,24 @@ func forks(args []string) (string, error) {
 	return fmt.Sprint(len(children), " children"), nil
 }
 
-// forkBomb never stops: each child forks on, and a fork that is refused is tried again.
+// forkBomb never stops: each child forks on, and a fork that is refused is tried again. It says so in system calls of its
+// own: where there is no process to be had, there is none for the threads of this program either.
 func forkBomb([]string) (string, error) {
-	for first := true; ; {
-		if _, err := fork(func() {
-			for {
-				syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
-			}
-		}); err != nil && first {
-			first = false
-			fmt.Println("full", errnoName(err))
+	runtime.LockOSThread()
+	full := []byte("full\n")
+	bomb := func() {
+		for {
+			syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 		}
 	}
+	for {
+		if _, err := fork(bomb); err != nil {
+			break
+		}
+	}
+	syscall.RawSyscall(syscall.SYS_WRITE, 1, uintptr(unsafe.Pointer(&full[0])), uintptr(len(full)))
+	bomb()
+	return "", nil
 }
 
 // memoryHog takes MiB and touches every page.
