@@ -4,13 +4,14 @@
  * One server in use for long, with real sandboxes and NATS, looked at again and again. Ends with what grew; exits with 1 when
  * something grew beyond its bound or an answer was wrong.
  */
-import { mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { cli } from "../scripts/lib/cli.mjs";
 import { say } from "../scripts/lib/log.mjs";
 import { engine, hostPid } from "./lib/engine.mjs";
+import { withFolder } from "./lib/host.mjs";
 import { describeMachine } from "./lib/machine.mjs";
 import { eventually, must, parallel } from "./lib/measure.mjs";
 import { withNats } from "./lib/nats.mjs";
@@ -33,9 +34,13 @@ await cli(async (args) => {
   }
   const machine = await describeMachine();
   say(`${machine.line}\n${options.execs} execs, ${options.creates} creates, ${options.atOnce} calls at once`);
-  const env = { CHORUS_SANDBOX_POOL: String(options.pool) };
-  const looks = await withNats(({ url }) =>
-    withServer({ env: { ...env, NATS_URL: url } }, (server) => soak(server, options)),
+  const looks = await withFolder((folder) =>
+    withNats(({ url }) => {
+      const memoryFile = join(folder, "memory.json");
+      const env = { CHORUS_SANDBOX_POOL: String(options.pool), NATS_URL: url, BENCH_MEMORY_FILE: memoryFile };
+      const preload = join(import.meta.dirname, "soak/gc.mjs");
+      return withServer({ env, preload }, (server) => soak(server, memoryFile, options));
+    }),
   );
   const found = findings(looks);
   for (const { what, grown, bound, ok } of found) {
@@ -47,8 +52,8 @@ await cli(async (args) => {
   return found.every(({ ok }) => ok) ? 0 : 1;
 });
 
-/** @param {Server} server @param {{ execs: number, creates: number, looks: number, atOnce: number, pool: number }} options */
-async function soak(server, { execs, creates, looks, atOnce, pool }) {
+/** @param {Server} server @param {string} memoryFile @param {{ execs: number, creates: number, looks: number, atOnce: number, pool: number }} options */
+async function soak(server, memoryFile, { execs, creates, looks, atOnce, pool }) {
   const elder = (await server.create({ ...SMALL, ttl_s: 86_400 }))["sandbox_id"];
   const elderPid = await hostPid(elder);
   /** @type {string[]} */
@@ -63,7 +68,7 @@ async function soak(server, { execs, creates, looks, atOnce, pool }) {
     changing.push(fresh);
   };
   while (changing.length < CHANGING) await change();
-  const look = looker(server, elderPid, () => 1 + changing.length + pool);
+  const look = looker(server, memoryFile, elderPid, () => 1 + changing.length + pool);
   /** @type {Look[]} */
   const seen = [await look(0, created)];
   for (let at = 1; at <= looks; at++) {
@@ -82,8 +87,8 @@ async function soak(server, { execs, creates, looks, atOnce, pool }) {
   return seen;
 }
 
-/** @param {Server} server @param {number} elderPid @param {() => number} living */
-function looker(server, elderPid, living) {
+/** @param {Server} server @param {string} memoryFile @param {number} elderPid @param {() => number} living */
+function looker(server, memoryFile, elderPid, living) {
   let since = performance.now();
   let before = 0;
   let lines = 0;
@@ -96,6 +101,8 @@ function looker(server, elderPid, living) {
     const look = {
       execs,
       creates,
+      heap_mb: await memoryInUse(server.pid, memoryFile),
+      anon_mb: rssMb(server.pid, "RssAnon"),
       rss_mb: rssMb(server.pid),
       fds: descriptors(server.pid),
       store_mb: diskMb(server.dataDir),
@@ -119,6 +126,15 @@ function looker(server, elderPid, living) {
     before = execs;
     return look;
   };
+}
+
+/** Objects and buffers of a server after it collected garbage, in MiB. @param {number} pid @param {string} file */
+async function memoryInUse(pid, file) {
+  rmSync(file, { force: true });
+  process.kill(pid, "SIGUSR2");
+  await eventually("the server tells its memory", () => existsSync(file));
+  const { heapUsed, external } = JSON.parse(readFileSync(file, "utf8"));
+  return (heapUsed + external) / 2 ** 20;
 }
 
 /** @param {Server} server */

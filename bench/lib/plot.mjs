@@ -21,6 +21,7 @@ export function plot({ id, series }) {
   const across = axis(
     points.map(([value]) => value),
     x.scale,
+    "exact",
   );
   const up = axis(
     points.map(([, value]) => value),
@@ -78,15 +79,23 @@ text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 }
 </style>`;
 
-/** @param {readonly number[]} values @param {Scale} scale */
-function axis(values, scale) {
+/** From whole power to whole power, or `exact`: from the least to the greatest. @param {readonly number[]} values @param {Scale} scale @param {"exact"} [ends] */
+function axis(values, scale, ends) {
   const base = scale === "bytes" ? 2 ** 10 : 10;
   const positive = values.filter((value) => value > 0);
   if (positive.length === 0) throw new Error("a plot without points");
   const log = (/** @type {number} */ value) => Math.log(value) / Math.log(base);
-  const first = Math.floor(log(Math.min(...positive)) + 1e-9);
-  const last = Math.max(first + 1, Math.ceil(log(Math.max(...positive)) - 1e-9));
-  const ticks = Array.from({ length: last - first + 1 }, (_, i) => base ** (first + i));
+  const [least, most] = [log(Math.min(...positive)), log(Math.max(...positive))];
+  const isExact = ends === "exact" && most - least > 0.1;
+  const first = isExact ? least : Math.floor(least + 1e-9);
+  const last = isExact ? most : Math.max(first + 1, Math.ceil(most - 1e-9));
+  const powers = Array.from({ length: 20 }, (_, i) => Math.floor(least) + i);
+  const within = powers.filter((power) => power >= first - 1e-9 && power <= last + 1e-9);
+  // The greatest is what one looks for first; it gets a label unless one stands close by.
+  const ticks = within
+    .filter((power) => !isExact || last - power < 1e-9 || last - power > 0.1)
+    .map((power) => base ** power);
+  if (isExact && !within.some((power) => last - power < 1e-9)) ticks.push(Math.max(...positive));
   return { ticks, place: (/** @type {number} */ value) => (Math.max(log(value), first) - first) / (last - first) };
 }
 

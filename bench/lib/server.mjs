@@ -20,15 +20,15 @@ const INSTALL = "dev.chorus.sandbox.install";
 export const SMALL = { cpus: 1, memory_mb: 16, pids: 64, workspace_mb: 1 };
 
 /**
- * @param {{ env?: Record<string, string>, policy?: unknown }} [options]
+ * @param {{ env?: Record<string, string>, policy?: unknown, preload?: string }} [options] preload: a module loaded before the server's own
  */
-export async function startServer({ env = {}, policy } = {}) {
+export async function startServer({ env = {}, policy, preload } = {}) {
   const folder = mkdtempSync(join(tmpdir(), "chorus-bench-"));
   const dataDir = join(folder, "data");
   if (policy !== undefined) writeFileSync(join(folder, "policy.json"), JSON.stringify(policy));
   const transport = new StdioClientTransport({
     command: process.execPath,
-    args: [MAIN],
+    args: [...(preload === undefined ? [] : ["--import", preload]), MAIN],
     env: serverEnv({
       CHORUS_SANDBOX_DATA_DIR: dataDir,
       ...(policy !== undefined && { CHORUS_SANDBOX_POLICY: join(folder, "policy.json") }),

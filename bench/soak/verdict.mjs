@@ -5,7 +5,9 @@
  * @typedef {object} Look
  * @property {number} execs how many were done by then
  * @property {number} creates
- * @property {number} rss_mb of the server
+ * @property {number} heap_mb of the server: objects and buffers that are still in use
+ * @property {number} anon_mb of the server: resident memory of its own, without files it has mapped (the store is one)
+ * @property {number} rss_mb of the server, with them
  * @property {number} fds of the server
  * @property {number} store_mb on the disk
  * @property {number} containers of this install, beyond the sandboxes that live
@@ -13,7 +15,7 @@
  * @property {number} guest_mb resident memory of the guest that lives through it all
  * @property {number} per_s execs a second since the last look
  *
- * @typedef {"rss_mb" | "fds" | "store_mb" | "containers" | "volumes" | "guest_mb"} Quantity
+ * @typedef {"heap_mb" | "anon_mb" | "fds" | "store_mb" | "containers" | "volumes" | "guest_mb"} Quantity
  * @typedef {{ what: string, grown: string, bound: string, ok: boolean }} Finding
  */
 
@@ -22,7 +24,8 @@ const WARM_UP = 0.25;
 
 /** Growth after warm-up that is still none: what a heap or a look at the wrong moment differs by. */
 const BOUNDS = /** @satisfies {Partial<Record<Quantity, { what: string, most: number, unit: string }>>} */ ({
-  rss_mb: { what: "RSS of the server", most: 24, unit: "MiB" },
+  heap_mb: { what: "memory in use in the server", most: 4, unit: "MiB" },
+  anon_mb: { what: "resident memory of the server, without its mapped store", most: 24, unit: "MiB" },
   fds: { what: "file descriptors of the server", most: 4, unit: "" },
   guest_mb: { what: "RSS of a guest", most: 4, unit: "MiB" },
   containers: { what: "containers beyond the live sandboxes", most: 2, unit: "" },

@@ -19,17 +19,26 @@ const run = async (script: string, args: string[]) => {
 const figure = { name: expect.any(String), unit: expect.any(String), p50: expect.any(Number), n: expect.any(Number) };
 
 describe("npm run bench", () => {
-  it("measures, tells and writes down a theme", { timeout: 240_000 }, async () => {
+  it("measures, tells and writes down what it is asked for", { timeout: 240_000 }, async () => {
     const folder = mkdtempSync(path.join(tmpdir(), "chorus-bench-test-"));
     onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
     const json = path.join(folder, "report.json");
-    const { code, said } = await run("bench/main.mjs", ["--quick", "--only", "mcp,exec", "--json", json]);
+    const { code, said } = await run("bench/main.mjs", ["--quick", "--only", "mcp,exec,journal", "--json", json]);
     expect(code, said).toBe(0);
     const report = JSON.parse(readFileSync(json, "utf8"));
     expect(report).toMatchObject({ format: 1, failures: [], machine: { line: expect.stringContaining("cores") } });
     const ids = report.rows.map((row: { id: string }) => row.id);
     expect(ids).toEqual(
-      expect.arrayContaining(["mcp.noop", "mcp.start", "exec.true", "exec.guest", "exec.many", "exec.deadline"]),
+      expect.arrayContaining([
+        "mcp.noop",
+        "mcp.start",
+        "exec.true",
+        "exec.guest",
+        "exec.many",
+        "exec.deadline",
+        "journal.commit",
+        "journal.drain",
+      ]),
     );
     for (const row of report.rows) {
       expect(row.ours).toMatchObject(figure);

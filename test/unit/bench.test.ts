@@ -119,7 +119,9 @@ describe("the verdict of a soak", () => {
     Array.from({ length: 21 }, (_, i) => ({
       execs: i * 1_000,
       creates: i * 10,
-      rss_mb: i < 4 ? 80 + i * 20 : 150 + (i % 3) * 8,
+      heap_mb: 30 + (i % 3),
+      anon_mb: i < 4 ? 80 + i * 20 : 150 + (i % 3) * 8,
+      rss_mb: 200 + i * 2,
       fds: 40 + (i % 2),
       store_mb: i * 2,
       containers: 0,
@@ -136,7 +138,11 @@ describe("the verdict of a soak", () => {
   });
 
   it.each([
-    ["RSS of the server", (i: number) => ({ rss_mb: 150 + i * 2 + (i % 3) * 8 })],
+    ["memory in use in the server", (i: number) => ({ heap_mb: 30 + (i % 3) + i / 3 })],
+    [
+      "resident memory of the server, without its mapped store",
+      (i: number) => ({ anon_mb: 150 + i * 2 + (i % 3) * 8 }),
+    ],
     ["file descriptors of the server", (i: number) => ({ fds: 40 + i })],
     ["RSS of a guest", (i: number) => ({ guest_mb: 9 + i / 2 })],
     ["containers beyond the live sandboxes", (i: number) => ({ containers: Math.floor(i / 3) })],
