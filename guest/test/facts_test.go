@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -146,5 +147,32 @@ func TestConnectBridgesStandardStreams(t *testing.T) {
 	}
 	if out, err := exec.Command(program, "connect", "--run", "/nonexistent").CombinedOutput(); err == nil || len(out) == 0 {
 		t.Error("a missing socket is not an error")
+	}
+}
+
+func TestConnectWaitsForAGuestThatBoots(t *testing.T) {
+	g := newGuest(t)
+	if err := os.Mkdir(g.dir+"/run", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	bridge := exec.Command(program, "connect", "--run", g.dir+"/run")
+	in, _ := bridge.StdinPipe()
+	out, _ := bridge.StdoutPipe()
+	if err := bridge.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = bridge.Process.Kill() })
+	// Long enough to find nothing there; on a host so slow that it has not looked by then, there is nothing to see.
+	time.Sleep(100 * time.Millisecond)
+	g.launch(os.Stderr)
+	_, _ = io.WriteString(in, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+	head := make([]byte, 9)
+	if _, err := io.ReadFull(out, head); err != nil || head[3] != 4 {
+		t.Errorf("%v %v", head, err)
+	}
+	in.Close()
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	if err := bridge.Wait(); err != nil {
+		t.Error(err)
 	}
 }

@@ -8,9 +8,16 @@ import (
 	"runtime"
 	"runtime/debug"
 	"syscall"
+	"time"
 )
 
-const bufferSize = 256 << 10
+const (
+	bufferSize = 256 << 10
+	// bootWait is how long a guest gets to listen. The engine says that a sandbox has started before its guest has, on a busy
+	// host by seconds.
+	bootWait  = 10 * time.Second
+	lookAgain = 5 * time.Millisecond
+)
 
 // Run copies until either side ends and returns the exit code. It counts to the sandbox's memory and processes, so it
 // uses plain blocking calls, two threads and two buffers.
@@ -19,7 +26,7 @@ func Run(runDir string) int {
 	debug.SetGCPercent(-1)
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err == nil {
-		err = syscall.Connect(fd, &syscall.SockaddrUnix{Name: filepath.Join(runDir, "guest.sock")})
+		err = dial(fd, runDir)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "connect to the guest: %v\n", err)
@@ -33,6 +40,24 @@ func Run(runDir string) int {
 	}()
 	forward(1, fd)
 	return 0
+}
+
+// dial connects to the guest's socket, and waits for one that is not there yet.
+func dial(fd int, runDir string) error {
+	address := &syscall.SockaddrUnix{Name: filepath.Join(runDir, "guest.sock")}
+	for deadline := time.Now().Add(bootWait); ; time.Sleep(lookAgain) {
+		err := syscall.Connect(fd, address)
+		if err == syscall.EINTR {
+			continue
+		}
+		booting := err == syscall.ENOENT || err == syscall.ECONNREFUSED
+		if !booting || time.Now().After(deadline) {
+			return err
+		}
+		if _, missing := os.Stat(runDir); missing != nil {
+			return err
+		}
+	}
 }
 
 // forward copies until the source ends or the target is gone.
