@@ -49,6 +49,12 @@ export interface SandboxBackend extends AsyncDisposable {
   lastWords(sandboxId: string, signal?: AbortSignal): Promise<string[]>;
 
   /**
+   * Removes what this install left on the engine that serves no sandbox any more, from older versions and dead servers; bounded,
+   * so that more may remain for the next call. Resolves with how many things went.
+   */
+  tidy(signal?: AbortSignal): Promise<number>;
+
+  /**
    * Engine facts about sandboxes of this install until the signal aborts; reconnects by itself for ever and then yields
    * `reconnected`, after which the consumer compares with {@link list}, since facts may be missing.
    */

@@ -196,6 +196,7 @@ export class Keeper implements AsyncDisposable {
           nextPrune = performance.now() + pruneMs;
           this.#lookDue = true;
           await this.#core.store.prune();
+          await this.#tidy(signal);
         }
         const mine = this.#mine();
         for (const record of mine) await this.#endOverdue(record, signal);
@@ -206,6 +207,17 @@ export class Keeper implements AsyncDisposable {
       }
       await this.#look(signal);
       void pool.tend();
+    }
+  }
+
+  /** What is left over is in nobody's way: failing to remove it is no reason to complain. */
+  async #tidy(signal: AbortSignal): Promise<void> {
+    const { backend, logger } = this.#core;
+    try {
+      const removed = await backend.tidy(signal);
+      if (removed > 0) logger.info({ removed }, "removed what older versions left on the engine");
+    } catch (err) {
+      if (!signal.aborted) logger.debug({ err }, "what older versions left on the engine could not be removed");
     }
   }
 

@@ -1,13 +1,21 @@
 import { appendFileSync, copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 import type { SandboxBackend } from "../../../src/sandbox/backend.ts";
 import { EngineClient } from "../../../src/sandbox/backends/docker/client.ts";
 import { GuestVolumes } from "../../../src/sandbox/backends/docker/guest-volume.ts";
 import { connectGuest } from "../../../src/sandbox/guest/client.ts";
-import { guestBinary, rawEngine, testBackend, testEngineHost, testImage, testSpec } from "../../support/docker.ts";
+import {
+  guestBinary,
+  newInstallId,
+  rawEngine,
+  testBackend,
+  testEngineHost,
+  testImage,
+  testSpec,
+} from "../../support/docker.ts";
 
 /** A guest with content of its own for each test, and so with a volume of its own. */
 const folder = mkdtempSync(join(tmpdir(), "chorus-guest-"));
@@ -46,7 +54,7 @@ async function newGuest(): Promise<void> {
   const path = guestPath;
   // Where the volume is told by nobody, it is asked from the code that names it, on an engine that is not there.
   const engine = new EngineClient({ host: "unix:///nonexistent.sock", home: "/", uid: 0 });
-  const volumes = new GuestVolumes(engine, () => path);
+  const volumes = new GuestVolumes(engine, () => path, "nobody");
   volume = (await volumes.identity("amd64")).name;
 }
 
@@ -142,5 +150,58 @@ test("an installation without the guest says so", async () => {
   await expect(backend.create(testSpec(image_id))).rejects.toMatchObject({
     code: "INTERNAL",
     message: expect.stringContaining("/nonexistent/guest"),
+  });
+});
+
+describe("volumes of older versions", () => {
+  const exists = async (name: string) => (await rawEngine("GET", `/volumes/${name}`)).status === 200;
+  /** A server of this install, with a guest of its own version. */
+  const serverOf = async (installId: string) => {
+    await newGuest();
+    const path = guestPath;
+    const backend = testBackend({ guestBinary: () => path, installId });
+    backends.push(backend);
+    return { backend, volume };
+  };
+
+  test("go when a newer version of the same install tidies, and nothing else does", async () => {
+    const [mine, theirs] = [newInstallId(), newInstallId()];
+    const older = await serverOf(mine);
+    const inUse = await serverOf(mine);
+    const foreign = await serverOf(theirs);
+    for (const { backend } of [older, inUse, foreign]) await works(backend);
+    const idle = sandboxes.filter(({ backend }) => backend !== inUse.backend);
+    await Promise.all(idle.map(({ backend, id }) => backend.remove(id)));
+    const newer = await serverOf(mine);
+    await works(newer.backend);
+
+    expect(await newer.backend.tidy()).toBe(2);
+    for (const name of [older.volume, `${older.volume}-complete`]) expect(await exists(name), name).toBe(false);
+    for (const { volume: name } of [inUse, foreign, newer]) {
+      expect(await exists(name), name).toBe(true);
+      expect(await exists(`${name}-complete`), name).toBe(true);
+    }
+    expect(await newer.backend.tidy()).toBe(0);
+
+    // An older server that still runs fills its volume anew.
+    await works(older.backend);
+    // What was in use goes once it is not.
+    await Promise.all(sandboxes.map(({ backend, id }) => backend.remove(id)));
+    expect(await newer.backend.tidy()).toBe(4);
+    expect(await exists(inUse.volume)).toBe(false);
+    for (const name of [foreign.volume, `${foreign.volume}-complete`]) await rawEngine("DELETE", `/volumes/${name}`);
+  });
+
+  test("a marker alone goes, too, and a server that lacks its binary removes nothing", async () => {
+    const mine = newInstallId();
+    const older = await serverOf(mine);
+    await works(older.backend);
+    await Promise.all(sandboxes.splice(0).map(({ backend, id }) => backend.remove(id)));
+    const broken = testBackend({ guestBinary: () => "/nonexistent/guest", installId: mine });
+    backends.push(broken);
+    expect(await broken.tidy()).toBe(0);
+    expect((await rawEngine("DELETE", `/volumes/${older.volume}`)).status).toBe(204);
+    expect(await (await serverOf(mine)).backend.tidy()).toBe(1);
+    expect(await exists(`${older.volume}-complete`)).toBe(false);
   });
 });

@@ -197,7 +197,7 @@ describe("what a hostile image declares", () => {
   test("its volumes become empty read-only mounts, except where a sandbox has its own", () => {
     const cover = "ro,noexec,nosuid,nodev,size=4k";
     expect(volumeCovers(hostile.volumes)).toEqual({ "/data": cover, "/var/lib/y": cover });
-    expect(fillerOptions(hostile, "v").HostConfig.Tmpfs).toEqual({ "/data": cover, "/var/lib/y": cover });
+    expect(fillerOptions(hostile, "v", "i").HostConfig.Tmpfs).toEqual({ "/data": cover, "/var/lib/y": cover });
   });
 
   test.each([

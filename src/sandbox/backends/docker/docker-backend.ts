@@ -49,6 +49,7 @@ export class DockerBackend implements SandboxBackend {
   readonly #logger: Logger;
   readonly #engine: EngineClient;
   readonly #images: Images;
+  readonly #guests: GuestVolumes;
   readonly #creator: ContainerCreator;
   readonly #disposal = new AbortController();
   /** Container ids of sandboxes known to be ours, so that no call has to look twice. */
@@ -66,10 +67,11 @@ export class DockerBackend implements SandboxBackend {
       authFor: async (domain, signal) =>
         options.registryCredentials === false ? undefined : registryAuth(configDir, domain, signal),
     });
+    this.#guests = new GuestVolumes(this.#engine, options.guestBinary, options.installId);
     this.#creator = new ContainerCreator({
       engine: this.#engine,
       images: this.#images,
-      guests: new GuestVolumes(this.#engine, options.guestBinary),
+      guests: this.#guests,
       installId: options.installId,
     });
   }
@@ -228,6 +230,10 @@ export class DockerBackend implements SandboxBackend {
       ),
     );
     return lastLines(framed, lastWords);
+  }
+
+  tidy(signal?: AbortSignal): Promise<number> {
+    return this.#guests.tidy(signal);
   }
 
   watch(signal: AbortSignal): AsyncIterable<EngineFact> {

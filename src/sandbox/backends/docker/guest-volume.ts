@@ -5,9 +5,10 @@ import { z } from "zod";
 import { SandboxError } from "../../../errors.ts";
 import { accountEntries, accountFiles } from "./accounts.ts";
 import type { EngineClient } from "./client.ts";
-import type { GuestArch, ImageFacts } from "./image-guard.ts";
+import { removeGuestLeftovers } from "./guest-leftovers.ts";
+import { type GuestArch, guestArchs, type ImageFacts } from "./image-guard.ts";
 import { label } from "./labels.ts";
-import { guestMount, paths } from "./layout.ts";
+import { guestMount, guestVolumeName, markerOf, paths } from "./layout.ts";
 import { fillerOptions, type GuestMounts } from "./options.ts";
 import { firstFile, tar } from "./tar.ts";
 
@@ -15,7 +16,8 @@ import { firstFile, tar } from "./tar.ts";
 const layout = "1";
 /** A filler works for less than a second; one this old belongs to a server that died. */
 const abandonedAfterMs = 10_000;
-const marker = "complete";
+/** The file that says so inside the volume. */
+const mark = "complete";
 
 const volumeAnswer = z.object({ Mountpoint: z.string() });
 const created = z.object({ Id: z.string() });
@@ -41,14 +43,16 @@ interface ReadyVolume {
 export class GuestVolumes {
   readonly #engine: EngineClient;
   readonly #guestBinary: (arch: GuestArch) => string;
+  readonly #installId: string;
   readonly #identities = new Map<GuestArch, Promise<GuestIdentity>>();
   readonly #ready = new Map<GuestArch, Promise<ReadyVolume>>();
   /** Whether this engine lets a file of a volume be mounted by its path. */
   #accounts = true;
 
-  constructor(engine: EngineClient, guestBinary: (arch: GuestArch) => string) {
+  constructor(engine: EngineClient, guestBinary: (arch: GuestArch) => string, installId: string) {
     this.#engine = engine;
     this.#guestBinary = guestBinary;
+    this.#installId = installId;
   }
 
   /** What to mount into a sandbox of this image; makes it first if need be. */
@@ -78,13 +82,23 @@ export class GuestVolumes {
     this.#ready.delete(arch);
     const { name } = await this.identity(arch);
     await this.#engine
-      .run({ method: "DELETE", path: `/volumes/${name}-${marker}`, action: "forget the guest's volume" })
+      .run({ method: "DELETE", path: `/volumes/${markerOf(name)}`, action: "forget the guest's volume" })
       .catch(() => {});
+  }
+
+  /** Removes what older versions and dead servers of this install left of all this; resolves with how much. */
+  async tidy(signal?: AbortSignal): Promise<number> {
+    const current = await Promise.allSettled(guestArchs.map((arch) => this.identity(arch)));
+    return removeGuestLeftovers(this.#engine, {
+      installId: this.#installId,
+      current: current.flatMap((found) => (found.status === "fulfilled" ? [found.value.name] : [])),
+      signal,
+    });
   }
 
   async #prepare(image: ImageFacts): Promise<ReadyVolume> {
     const { name } = await this.identity(image.arch);
-    const [volume, complete] = await Promise.all([this.#volume(name), this.#volume(`${name}-${marker}`)]);
+    const [volume, complete] = await Promise.all([this.#volume(name), this.#volume(markerOf(name))]);
     if (volume !== undefined && complete !== undefined) return { name, mountpoint: volume.Mountpoint };
     return this.#fill(image);
   }
@@ -121,7 +135,7 @@ export class GuestVolumes {
         limitMs: 120_000,
       });
     }
-    await this.#createVolume(`${name}-${marker}`);
+    await this.#createVolume(markerOf(name));
   }
 
   /** Id of a filler of our own; undefined when another server has finished filling meanwhile. */
@@ -134,7 +148,7 @@ export class GuestVolumes {
           method: "POST",
           path: "/containers/create",
           query: { name: fillerName },
-          body: fillerOptions(image, volume),
+          body: fillerOptions(image, volume, this.#installId),
           action: "prepare the guest's volume",
           notFound: "IMAGE_NOT_FOUND",
         });
@@ -144,7 +158,7 @@ export class GuestVolumes {
       }
       // Another server fills. The engine has no event to wait for a removal of something never started on all versions.
       await sleep(50);
-      if ((await this.#volume(`${volume}-${marker}`)) !== undefined) return undefined;
+      if ((await this.#volume(markerOf(volume))) !== undefined) return undefined;
       await this.#removeAbandoned(fillerName);
     }
   }
@@ -179,7 +193,7 @@ export class GuestVolumes {
     const archive = await this.#engine
       .bytes({
         path: `/containers/${filler}/archive`,
-        query: { path: `${guestMount}/${marker}` },
+        query: { path: `${guestMount}/${mark}` },
         action: "read the guest's volume",
       })
       .catch(orMissing);
@@ -190,7 +204,7 @@ export class GuestVolumes {
     return this.#engine.json(volumeAnswer, {
       method: "POST",
       path: "/volumes/create",
-      body: { Name: name, Labels: { [label.helper]: "guest" } },
+      body: { Name: name, Labels: { [label.helper]: "guest", [label.install]: this.#installId } },
       action: "make the guest's volume",
     });
   }
@@ -207,7 +221,7 @@ export class GuestVolumes {
     if (identity === undefined) {
       identity = this.#binary(arch).then((binary) => {
         const hash = createHash("sha256").update(`${layout}\n`).update(binary).digest("hex");
-        return { name: `chorus-guest-${hash.slice(0, 12)}-${arch}`, hash };
+        return { name: guestVolumeName(hash, arch), hash };
       });
       this.#identities.set(arch, identity);
       identity.catch(() => this.#identities.delete(arch));
@@ -220,7 +234,7 @@ export class GuestVolumes {
       { name: "guest", mode: 0o555, content: await this.#binary(arch) },
       ...accountEntries(paths.workdir),
       // Last, so that an archive that was cut short leaves none.
-      { name: marker, mode: 0o444, content: Buffer.from(hash) },
+      { name: mark, mode: 0o444, content: Buffer.from(hash) },
     ]);
   }
 

@@ -12,7 +12,8 @@ export interface ImageFacts {
   volumes: readonly string[];
 }
 
-export type GuestArch = "amd64" | "arm64";
+export const guestArchs = ["amd64", "arm64"] as const;
+export type GuestArch = (typeof guestArchs)[number];
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

@@ -106,12 +106,12 @@ export function containerOptions(plan: ContainerPlan) {
 }
 
 /** A container that is never started, through which the guest's volume is filled. */
-export function fillerOptions(image: ImageFacts, volume: string) {
+export function fillerOptions(image: ImageFacts, volume: string, installId: string) {
   return {
     ...neutralised(image),
     Image: image.image_id,
     Entrypoint: ["/nonexistent"],
-    Labels: { [label.helper]: "guest-fill" },
+    Labels: { [label.helper]: "guest-fill", [label.install]: installId },
     HostConfig: {
       NetworkMode: "none",
       CapDrop: ["ALL"],

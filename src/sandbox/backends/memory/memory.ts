@@ -97,6 +97,11 @@ export class MemoryBackend implements SandboxBackend {
     Object.assign(this.#running(sandboxId).guest.options.limits, changed);
   }
 
+  /** Nothing outlives the process. */
+  async tidy(): Promise<number> {
+    return 0;
+  }
+
   async kill(sandboxId: string, signal?: AbortSignal): Promise<void> {
     this.#enter(signal);
     const sandbox = this.#find(sandboxId);
