@@ -114,6 +114,7 @@ export interface Occupancy {
   sandbox_id: string;
   name?: string | undefined;
   resources: MemoryParts;
+  growing_to_mb?: number | undefined;
   last_used_at: string;
 }
 
@@ -137,7 +138,7 @@ export function checkCapacity(
     );
   }
   const limitMb = memoryLimitMb(policy, hostMemoryBytes);
-  const usedMb = live.reduce((sum, s) => sum + memoryBudgetMb(s.resources), 0);
+  const usedMb = live.reduce((sum, s) => sum + takenMb(s), 0);
   const wantedMb = memoryBudgetMb(wanted);
   if (usedMb + wantedMb > limitMb) {
     throw new SandboxError(
@@ -147,6 +148,9 @@ export function checkCapacity(
     );
   }
 }
+
+const takenMb = ({ resources, growing_to_mb = 0 }: Occupancy): number =>
+  memoryBudgetMb({ ...resources, memory_mb: Math.max(resources.memory_mb, growing_to_mb) });
 
 /** What all live sandboxes together may take. */
 export function memoryLimitMb({ maxima }: Policy, hostMemoryBytes: number): number {

@@ -59,13 +59,8 @@ async function changeEngine(
   const { cpus, memory_mb, pids } = request;
   if (cpus === undefined && memory_mb === undefined && pids === undefined) return;
   await requireThisEngine(core, record);
-  if (memory_mb !== undefined && memory_mb > record.resources.memory_mb) {
-    const { engine_id, memory_bytes } = await core.backend.engine(signal);
-    const others = core.store
-      .liveSandboxes()
-      .filter((other) => other.engine_id === engine_id && other.sandbox_id !== record.sandbox_id);
-    checkCapacity({ ...record.resources, memory_mb }, others, core.policy, memory_bytes);
-  }
+  const grows = memory_mb !== undefined && memory_mb > record.resources.memory_mb;
+  if (grows) await reserve(core, record.sandbox_id, memory_mb, signal);
   const { workspace_mb, tmp_mb, shm_mb } = record.resources;
   const limits = {
     workspace_mb,
@@ -75,7 +70,38 @@ async function changeEngine(
     ...(memory_mb !== undefined && { memory_mb }),
     ...(pids !== undefined && { pids }),
   };
-  await core.backend.update(record.sandbox_id, limits, signal);
+  try {
+    await core.backend.update(record.sandbox_id, limits, signal);
+  } catch (error) {
+    if (grows) await release(core, record.sandbox_id);
+    throw error;
+  }
+}
+
+/** Takes the memory before the engine gives it: another process may be asking for the same room at this moment. */
+async function reserve(core: Core, id: string, memory_mb: number, signal: AbortSignal): Promise<void> {
+  const { engine_id, memory_bytes } = await core.backend.engine(signal);
+  await core.store.write((tx) => {
+    const current = tx.sandbox(id);
+    if (!current) return;
+    requireUnending(current);
+    const others = tx
+      .liveSandboxes()
+      .filter((other) => other.engine_id === engine_id && other.sandbox_id !== current.sandbox_id);
+    checkCapacity({ ...current.resources, memory_mb }, others, core.policy, memory_bytes);
+    tx.putSandbox({ ...current, growing_to_mb: memory_mb });
+  });
+}
+
+async function release(core: Core, id: string): Promise<void> {
+  await core.store.write((tx) => {
+    const current = tx.sandbox(id);
+    if (current?.growing_to_mb !== undefined) tx.putSandbox(withoutReservation(current));
+  });
+}
+
+function withoutReservation({ growing_to_mb: _, ...record }: SandboxRecord): SandboxRecord {
+  return record;
 }
 
 /** Resolves with the facts that tell of a pause or its end, for the transaction that journals it. */
@@ -130,8 +156,9 @@ async function journalUpdate(
     if (!before || isTerminal(before.state)) return;
     const after = updated(before, request);
     const changed = changes(before, after, { ttl: ttl_s !== undefined, idle: idle_s !== undefined });
-    if (Object.keys(changed).length > 0) {
-      tx.putSandbox(after);
+    const told = Object.keys(changed).length > 0;
+    if (told || before.growing_to_mb !== after.growing_to_mb) tx.putSandbox(after);
+    if (told) {
       tx.emit(id, { type: "lifecycle.updated", data: { changed }, actor: agent(call), ...trace(call) });
     }
     const now = tx.sandbox(id);
@@ -150,7 +177,7 @@ function updated(before: SandboxRecord, request: UpdateRequest): SandboxRecord {
     else keys.add(key);
   }
   return {
-    ...before,
+    ...(memory_mb === undefined ? before : withoutReservation(before)),
     labels: Object.fromEntries(merged),
     env_keys: [...keys].sort(),
     resources: {

@@ -22,6 +22,8 @@ export interface SandboxRecord {
   image_digest?: string;
   profile: Profile;
   resources: Resources;
+  /** Memory an update has taken but not yet been given by the engine. */
+  growing_to_mb?: number;
   /** Where the operator's choices differ from the built-in confinement. */
   confined_by?: { capabilities?: string[]; seccomp?: string; apparmor?: string; selinux?: string[] };
   network: { mode: "none" };

@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
+import { SandboxError } from "../../../src/errors.ts";
 import { call, entries, fakeOf, recordOf, story, told, World } from "../../support/core.ts";
 import { eventually } from "../../support/server.ts";
 
@@ -60,6 +61,33 @@ describe("an update", () => {
       { what: "memory_mb", requested: 100_000, allowed: 4096, rule: "maxima.memory_mb" },
     ]);
     expect(recordOf(process.store, id).resources.cpus).toBe(1);
+  });
+});
+
+describe("memory for all sandboxes of the install", () => {
+  // Two of the default size, and room for one of them to grow by 500 MiB.
+  const policy = { maxima: { memory_total_mb: 2 * (512 + 512 + 128 + 64 + 96) + 600 } };
+
+  it("is given out once, whichever processes ask at the same moment", async () => {
+    const world = new World({ policy });
+    const [one, two] = [await world.process(), await world.process()];
+    const ids = [await one.create(), await one.create()];
+    const grown = await Promise.allSettled(
+      [one, two].map((process, i) => process.service.update(ids[i] ?? "", { memory_mb: 1012 }, call)),
+    );
+    const failures = grown.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason] : []));
+    expect(failures).toMatchObject([{ code: "LIMIT_EXCEEDED", next: expect.stringMatching(/Destroy one/) }]);
+    expect(ids.map((id) => recordOf(one.store, id).resources.memory_mb).sort()).toEqual([1012, 512]);
+    await expect(two.create({ memory_mb: 16, workspace_mb: 1 })).rejects.toMatchObject({ code: "LIMIT_EXCEEDED" });
+  });
+
+  it("is given back when the engine does not follow", async () => {
+    const process = await new World({ policy }).process();
+    const [id = "", other = ""] = [await process.create(), await process.create()];
+    vi.spyOn(process.backend, "update").mockRejectedValueOnce(new SandboxError("LIMIT_EXCEEDED", "No."));
+    await expect(process.service.update(id, { memory_mb: 1012 }, call)).rejects.toMatchObject({ message: "No." });
+    await process.service.update(other, { memory_mb: 1012 }, call);
+    expect(recordOf(process.store, other)).not.toHaveProperty("growing_to_mb");
   });
 });
 
