@@ -2,6 +2,7 @@ import { SandboxError } from "../errors.ts";
 import { requireThisEngine, withGuest } from "./access.ts";
 import { checkBound, checkCapacity, checkEnv, checkLabels, PolicyDenied } from "./admission.ts";
 import type { Call, UpdateRequest } from "./api.ts";
+import { memoryBudgetMb } from "./backend.ts";
 import { leaseEnd } from "./boot-clock.ts";
 import { agent, recordDenial, trace } from "./caller.ts";
 import type { Core } from "./core.ts";
@@ -61,6 +62,7 @@ async function changeEngine(
   await requireThisEngine(core, record);
   const grows = memory_mb !== undefined && memory_mb > record.resources.memory_mb;
   if (grows) await reserve(core, record.sandbox_id, memory_mb, signal);
+  else if (memory_mb !== undefined) await requireLess(core, record, memory_mb, signal);
   const { workspace_mb, tmp_mb, shm_mb } = record.resources;
   const limits = {
     workspace_mb,
@@ -91,6 +93,23 @@ async function reserve(core: Core, id: string, memory_mb: number, signal: AbortS
     checkCapacity({ ...current.resources, memory_mb }, others, core.policy, memory_bytes);
     tx.putSandbox({ ...current, growing_to_mb: memory_mb });
   });
+}
+
+/** Some kernels refuse a limit below what is used, others kill until it is met: neither is what an update is for. */
+async function requireLess(core: Core, record: SandboxRecord, memory_mb: number, signal: AbortSignal): Promise<void> {
+  const { memory } = await withGuest(core, record.sandbox_id, signal, (guest) => guest.stats(signal), {
+    repeatable: true,
+  });
+  const usedMb = Math.ceil((memory.used_bytes ?? 0) / 2 ** 20);
+  const limitMb = memoryBudgetMb({ ...record.resources, memory_mb });
+  if (usedMb < limitMb) return;
+  throw new SandboxError(
+    "LIMIT_EXCEEDED",
+    `With memory_mb ${memory_mb} the sandbox may have ${limitMb} MiB, its tmpfs included, and it uses ${usedMb} MiB now; nothing was changed.`,
+    {
+      next: "Free memory first (end commands, delete files in the workspace and /tmp: they are memory), or ask for more; sandbox_stats tells what is used.",
+    },
+  );
 }
 
 async function release(core: Core, id: string): Promise<void> {
