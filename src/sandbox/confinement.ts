@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { SandboxError } from "../errors.ts";
-import type { BackendSpec, Confinement, EngineInfo, Profile, Resources } from "./backend.ts";
+import type { BackendSpec, Confinement, EngineInfo, Ignorable, Profile, Resources } from "./backend.ts";
 import type { Policy } from "./policy.ts";
 
 /** Pure: what the policy makes of a sandbox beyond its limits, and whether an engine can have it so. */
@@ -87,8 +87,26 @@ export function fitEngine(spec: SandboxSpec, engine: EngineInfo): SandboxSpec {
       `register one of them with the engine, or change runtimes`,
     );
   }
-  const inodes = engine.bounds_inodes ? { workspace_inodes: resources.workspace_mb * inodesPerMb } : {};
+  const runs = runtime ?? engine.runtimes[0] ?? "";
+  const ignored = engine.ignored?.[runs] ?? [];
+  const lost = ignored.find((name) => asksFor(spec, name));
+  if (lost !== undefined) {
+    const rule = `${lost === "workspace_inodes" ? "sizes" : "security"}.${lost}`;
+    throw cannot(
+      engine,
+      `would run this with ${runs}, which passes over ${rule}`,
+      `remove ${rule}, or change runtimes`,
+    );
+  }
+  const bounds = engine.bounds_inodes && !ignored.includes("workspace_inodes");
+  const inodes = bounds ? { workspace_inodes: resources.workspace_mb * inodesPerMb } : {};
   return { ...spec, resources: { ...inodes, ...resources }, ...(runtime !== undefined && { runtime }) };
+}
+
+function asksFor({ confinement, resources }: SandboxSpec, name: Ignorable): boolean {
+  if (name === "workspace_inodes") return resources.workspace_inodes !== undefined;
+  const asked = confinement[name];
+  return asked !== undefined && asked.length > 0;
 }
 
 /** Twice the pages there are: a file of any content takes one, folders and links take none. */

@@ -1,6 +1,13 @@
 import { describe, expect, test } from "vitest";
 import { negotiate } from "../../../src/sandbox/backends/docker/connection.ts";
-import { EngineAnswer, EngineTimeout, toSandboxError } from "../../../src/sandbox/backends/docker/errors.ts";
+import {
+  checkWarnings,
+  EngineAnswer,
+  EngineTimeout,
+  limitFailure,
+  toSandboxError,
+} from "../../../src/sandbox/backends/docker/errors.ts";
+import { engineInfo } from "../../../src/sandbox/backends/docker/facts.ts";
 
 const context = { action: "start the sandbox", endpoint: "unix:///x.sock" };
 
@@ -15,6 +22,8 @@ describe("an engine's answer", () => {
     [500, "OCI runtime create failed", "INTERNAL"],
     [500, "write /x: no space left on device", "LIMIT_EXCEEDED"],
     [503, "shutting down", "BACKEND_UNAVAILABLE"],
+    [500, "runc create failed: apparmor profile set: apparmor failed to apply profile x", "BACKEND_UNAVAILABLE"],
+    [400, "unknown or invalid runtime name: kata", "BACKEND_UNAVAILABLE"],
   ])("%i %j is %s", (status, words, code) => {
     const error = toSandboxError(new EngineAnswer(status, words), context);
     expect(error).toMatchObject({ code, cause: expect.any(EngineAnswer) });
@@ -79,5 +88,74 @@ describe("the API version", () => {
     expect(() => negotiate({ Version: "x", ApiVersion: "1.40" }, "unix:///x")).toThrow(
       expect.objectContaining({ code: "BACKEND_UNAVAILABLE", retryable: false }),
     );
+  });
+});
+
+describe("limits that cannot be changed", () => {
+  const failed = (status: number, words: string, memory_mb?: number) =>
+    limitFailure(
+      toSandboxError(new EngineAnswer(status, words), context),
+      memory_mb === undefined ? {} : { memory_mb },
+    );
+
+  test("because more is used are said so", () => {
+    const words = "unable to set memory limit to 20971520 (current usage: 214695936, peak usage: 270508032)";
+    expect(failed(500, words, 16)).toMatchObject({
+      code: "LIMIT_EXCEEDED",
+      next: expect.stringContaining("sandbox_stats"),
+    });
+    expect(failed(500, words)).toMatchObject({ code: "INTERNAL" });
+  });
+
+  test.each([
+    [404, "page not found"],
+    [500, "Cannot update container x: runsc did not terminate successfully: exit status 128: Usage: runsc <flags>"],
+  ])("because nothing there can (%i %s) too", (status, words) => {
+    expect(failed(status, words, 64)).toMatchObject({ code: "BACKEND_UNAVAILABLE", retryable: false });
+  });
+
+  test("because the sandbox is gone stay what they are", () => {
+    expect(failed(404, "No such container: x", 64)).toMatchObject({ code: "SANDBOX_NOT_FOUND" });
+    expect(limitFailure("anything", {})).toBe("anything");
+  });
+});
+
+describe("what an engine leaves out", () => {
+  test.each([
+    "Your kernel does not support pids limit capabilities or the cgroup is not mounted. PIDs limit discarded.",
+    "Your kernel does not support CPU cfs quota. Quota discarded.",
+  ])("is an error: %s", (warning) => {
+    expect(() => checkWarnings(["harmless", warning])).toThrow(
+      expect.objectContaining({ code: "BACKEND_UNAVAILABLE" }),
+    );
+  });
+
+  test("may be swap accounting", () => {
+    const warning =
+      "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.";
+    expect(() => checkWarnings([warning])).not.toThrow();
+  });
+
+  test("is known beforehand where it says so", () => {
+    const connection = {
+      address: { endpoint: "unix:///x", found: "test", socketPath: "/x" },
+      server: { Version: "1", ApiVersion: "1.41" },
+    } as Parameters<typeof engineInfo>[0]; // the modem is not looked at
+    const info = engineInfo(connection, {
+      NCPU: 2,
+      MemTotal: 1,
+      DefaultRuntime: "runc",
+      Runtimes: { runc: { path: "runc" }, sandboxed: { path: "/usr/bin/runsc" } },
+      SecurityOptions: ["name=apparmor", "name=seccomp,profile=default", "rootless"],
+      MemoryLimit: true,
+      CpuCfsQuota: false,
+    });
+    expect(info).toMatchObject({
+      runtimes: ["runc", "sandboxed"],
+      confines: ["apparmor", "seccomp", "rootless"],
+      missing_limits: ["cpus"],
+      bounds_inodes: true,
+    });
+    expect(info.ignored).toEqual({ sandboxed: expect.arrayContaining(["seccomp", "masked_paths"]) });
   });
 });

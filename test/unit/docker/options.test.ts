@@ -216,6 +216,33 @@ describe("what a hostile image declares", () => {
   });
 });
 
+test("capabilities, hidden paths, name servers and limits of the policy reach the engine; strict takes no capability", () => {
+  const confinement = {
+    capabilities: ["NET_RAW", "CHOWN"],
+    masked_paths: ["/proc/version", "/proc/kcore"],
+    dns: { servers: ["192.0.2.1"], search: [], options: ["ndots:2"] },
+    ulimits: { nofile: 99, nproc: 1, stack: 7 },
+  };
+  const host = (profile: "strict" | "dev") =>
+    containerOptions(plan({ spec: testSpec("sha256:abc", { profile, confinement, resources }) })).HostConfig;
+  expect(host("strict").CapAdd).toEqual(["CHOWN", "SETUID", "SETGID", "KILL"]);
+  expect(host("dev").CapAdd).toEqual(["CHOWN", "SETUID", "SETGID", "KILL", "NET_RAW"]);
+  const strict = host("strict");
+  expect(strict).toMatchObject({ Dns: ["192.0.2.1"], DnsOptions: ["ndots:2"] });
+  expect(strict).not.toHaveProperty("DnsSearch");
+  expect(strict).toMatchObject({
+    MaskedPaths: expect.arrayContaining(["/proc/version", "/proc/kcore", "/sys/firmware"]),
+    ReadonlyPaths: expect.arrayContaining(["/proc/sys"]),
+  });
+  // The tasks are the pids limit's to give, whatever a policy might say.
+  expect(strict.Ulimits).toEqual([
+    { Name: "nofile", Soft: 99, Hard: 99 },
+    { Name: "core", Soft: 0, Hard: 0 },
+    { Name: "nproc", Soft: 224, Hard: 4096 },
+    { Name: "stack", Soft: 7, Hard: 7 },
+  ]);
+});
+
 test("a dev sandbox has a writable root and a short list of capabilities, and is otherwise strict", () => {
   const { HostConfig: host } = containerOptions(plan({ spec: testSpec("sha256:abc", { profile: "dev" }) }));
   expect(host.ReadonlyRootfs).toBe(false);

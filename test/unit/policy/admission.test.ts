@@ -181,6 +181,21 @@ describe("on an engine", () => {
     expect(confinedBy(spec)).toEqual({ seccomp: expect.stringMatching(/^sha256:[0-9a-f]{64}$/) });
   });
 
+  it.each([
+    [{ security: { masked_paths: ["/proc/version"] } }, "security.masked_paths"],
+    [{ sizes: { workspace_inodes: 1000 } }, "sizes.workspace_inodes"],
+  ])("%j is an error under a runtime that would pass over it", (file, named) => {
+    const ignored = { runsc: ["masked_paths", "workspace_inodes"] as const };
+    expect(() => fitted({ ...file, runtimes: ["runsc"] }, { ignored })).toThrow(
+      expect.objectContaining({ code: "BACKEND_UNAVAILABLE", message: expect.stringContaining(named) }),
+    );
+    expect(() => fitted(file, { ignored, runtimes: ["runsc"] })).toThrow(/runsc/);
+    expect(() => fitted(file, { ignored })).not.toThrow();
+    expect(
+      fitted({ runtimes: ["runsc"] }, { ignored, bounds_inodes: true }).resources.workspace_inodes,
+    ).toBeUndefined();
+  });
+
   it("a limit that cannot be enforced is an error", () => {
     expect(() => fitted({}, { missing_limits: ["memory", "pids"] })).toThrow(/cannot limit memory and pids/);
   });

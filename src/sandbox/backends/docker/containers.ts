@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
-import { quoted, SandboxError } from "../../../errors.ts";
+import { SandboxError } from "../../../errors.ts";
 import type { BackendSpec } from "../../backend.ts";
 import type { EngineClient } from "./client.ts";
-import { EngineAnswer } from "./errors.ts";
+import { checkWarnings, EngineAnswer } from "./errors.ts";
 import type { GuestVolumes } from "./guest-volume.ts";
 import type { ImageFacts } from "./image-guard.ts";
 import type { Images } from "./images.ts";
@@ -100,25 +100,6 @@ export class ContainerCreator {
       throw error;
     }
   }
-}
-
-/**
- * An engine that cannot do what it was asked says so in a warning and goes on without. Only swap is passed over: kernels that do
- * not account it are common, and the limit of the memory itself holds there.
- */
-function checkWarnings(warnings: readonly string[]): void {
-  const less = warnings.find(
-    (words) => /discarded|not supported|does not support|ignored/i.test(words) && !/swap/i.test(words),
-  );
-  if (less === undefined) return;
-  throw new SandboxError(
-    "BACKEND_UNAVAILABLE",
-    `The engine would leave out a part of the sandbox: it says ${quoted(less)}`,
-    {
-      next: "The operator can give the engine's host what is missing, or take it out of the policy.",
-      retryable: false,
-    },
-  );
 }
 
 /** The request that removes a container with all that was made for it. */

@@ -62,6 +62,12 @@ function fromAnswer(answer: EngineAnswer, context: CallContext): SandboxError {
       cause: answer,
       ...(next === undefined ? {} : { next }),
     });
+  if (/apparmor|seccomp|selinux|unknown or invalid runtime name|unknown runtime/i.test(answer.words)) {
+    return make(
+      "BACKEND_UNAVAILABLE",
+      "The operator can check security and runtimes of the policy against this engine.",
+    );
+  }
   switch (answer.status) {
     case 400:
       return make("INVALID_ARGUMENT");
@@ -100,14 +106,38 @@ export function limitFailure(error: unknown, { memory_mb }: { memory_mb?: number
       },
     );
   }
-  if (status === 404 && /page not found|^not found$/i.test(words)) {
-    return new SandboxError("BACKEND_UNAVAILABLE", "This engine cannot change the limits of a running sandbox.", {
-      cause: error.cause,
-      next: "Create a new sandbox with the limits that are needed.",
-      retryable: false,
-    });
+  // Podman has no such call, gVisor no such command.
+  if ((status === 404 && /page not found|^not found$/i.test(words)) || /exit status 128: Usage/i.test(words)) {
+    return new SandboxError(
+      "BACKEND_UNAVAILABLE",
+      "This engine or runtime cannot change the limits of a running sandbox.",
+      {
+        cause: error.cause,
+        next: "Create a new sandbox with the limits that are needed.",
+        retryable: false,
+      },
+    );
   }
   return error;
+}
+
+/**
+ * An engine that cannot do what it was asked says so in a warning and goes on without. Only swap is passed over: kernels that do
+ * not account it are common, and the limit of the memory itself holds there.
+ */
+export function checkWarnings(warnings: readonly string[]): void {
+  const less = warnings.find(
+    (words) => /discarded|not supported|does not support|ignored/i.test(words) && !/swap/i.test(words),
+  );
+  if (less === undefined) return;
+  throw new SandboxError(
+    "BACKEND_UNAVAILABLE",
+    `The engine would leave out a part of the sandbox: it says ${quoted(less)}`,
+    {
+      next: "The operator can give the engine's host what is missing, or take it out of the policy.",
+      retryable: false,
+    },
+  );
 }
 
 /** The errno of a socket failure, also inside an AggregateError of happy eyeballs. */

@@ -94,9 +94,21 @@ export function engineInfo({ server, address }: EngineConnection, info: z.infer<
     memory_bytes: info.MemTotal,
     ...(info.SecurityOptions && { confines: info.SecurityOptions.map(securityModule) }),
     missing_limits: missingLimits(info),
+    ignored: ignoredBy(info.Runtimes ?? {}),
     // Podman knows no such option of a tmpfs.
     bounds_inodes: !podman,
   };
+}
+
+/** gVisor has a kernel of its own: what the host's would confine with does not reach the commands. */
+function ignoredBy(runtimes: Record<string, unknown>): NonNullable<EngineInfo["ignored"]> {
+  const gvisor = Object.entries(runtimes).filter(([name, what]) => /runsc|gvisor/i.test(name + JSON.stringify(what)));
+  return Object.fromEntries(
+    gvisor.map(([name]) => [
+      name,
+      ["seccomp", "apparmor", "selinux", "masked_paths", "readonly_paths", "workspace_inodes"] as const,
+    ]),
+  );
 }
 
 /** `seccomp` of `name=seccomp,profile=default`; some engines say the name alone. */
