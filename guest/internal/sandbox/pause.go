@@ -39,7 +39,8 @@ func (s *Sandbox) Resume() {
 		ours[pid] = true
 	}
 	for _, e := range proc.Find(proc.Everything(s.user.Uid)) {
-		if ours[e.Pid] && e.Stopped {
+		// Whether it is seen stopped or not: a stop that waits, for a processor or for a vforked child, would stop it later.
+		if ours[e.Pid] {
 			_ = syscall.Kill(e.Pid, syscall.SIGCONT)
 		}
 	}
