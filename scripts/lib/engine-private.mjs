@@ -71,11 +71,35 @@ export async function stopPrivateEngine(paths) {
 }
 
 /**
+ * The engine again after it was killed, with the containers as it finds them: without `--live-restore` it ends them.
+ *
+ * @param {EnginePaths} paths
+ * @param {readonly string[]} [flags]
+ */
+export async function restartPrivateEngine(paths, flags = []) {
+  for (const pid of [...daemons(paths, "dockerd"), ...daemons(paths, "containerd", "whole name")]) {
+    await endProcess(pid, { signal: "SIGKILL", graceMs: 5_000 });
+  }
+  // The numbers in there may be other programs' by now, or those of zombies.
+  for (const file of [paths.pid, join(paths.exec, "containerd/containerd.pid")]) rmSync(file, { force: true });
+  await start(await ensureProgram("dockerd", ["docker.io", "iptables"]), paths, flags);
+}
+
+/**
  * @param {string} dockerd
  * @param {EnginePaths} paths
  */
 async function launch(dockerd, paths) {
   await sweep(paths);
+  await start(dockerd, paths);
+}
+
+/**
+ * @param {string} dockerd
+ * @param {EnginePaths} paths
+ * @param {readonly string[]} [flags]
+ */
+async function start(dockerd, paths, flags = []) {
   for (const folder of [paths.data, paths.exec]) mkdirSync(folder, { recursive: true, mode: 0o710 });
   const log = openSync(paths.log, "w");
   // No bridge: sandboxes have no network, and an engine without one neither needs iptables rules nor gets in the way of
@@ -90,6 +114,7 @@ async function launch(dockerd, paths) {
       "--host", `unix://${paths.socket}`,
       "--bridge", "none",
       "--iptables=false",
+      ...flags,
     ],
     { detached: true, stdio: ["ignore", log, log] },
   );
@@ -135,13 +160,14 @@ async function sweep(paths) {
  * The engine's own processes, told by their program and by our folders among their arguments.
  *
  * @param {EnginePaths} paths
- * @param {string} [prefix] of the program's name; default: dockerd, containerd and its shims
+ * @param {string} [name] that the program's name starts with; default: dockerd, containerd and its shims
+ * @param {"whole name"} [whole] the program has that name
  */
-function daemons({ exec, data }, prefix) {
-  const prefixes = prefix ? [prefix] : ["dockerd", "containerd"];
+function daemons({ exec, data }, name, whole) {
+  const names = name ? [name] : ["dockerd", "containerd"];
   return findProcesses(
     ({ program, args }) =>
-      prefixes.some((name) => program.startsWith(name)) &&
+      names.some((known) => (whole ? program === known : program.startsWith(known))) &&
       args.some((arg) => [exec, data].some((folder) => arg === folder || arg.startsWith(`${folder}/`))),
   );
 }

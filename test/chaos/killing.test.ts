@@ -1,0 +1,117 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { eventually } from "../support/server.ts";
+import { chance } from "./parts/chance.ts";
+import { type DoomedEngine, doomedEngine } from "./parts/engine.ts";
+import { load, nothingPromised } from "./parts/load.ts";
+import { strike } from "./parts/mishaps.ts";
+import { type DoomedNats, doomedNats } from "./parts/nats.ts";
+import { openSessions, type Session } from "./parts/sessions.ts";
+import { promiseFaults, storyFaults, streamFaults, type Told } from "./parts/verdict.ts";
+
+/** `npm run chaos` gives a time and a seed; in the test suite every kind of mishap strikes about once. */
+const minutes = Number(process.env["CHAOS_MINUTES"] ?? 0);
+const seed = Number(process.env["CHAOS_SEED"] ?? Date.now() % 1_000_000);
+const strikeMs = (minutes * 60_000) / 2;
+
+const say = (what: string): void => void process.stdout.write(`  chaos: ${what}\n`);
+
+describe("under load, while anything is killed at any moment", () => {
+  let engine: DoomedEngine;
+  let nats: DoomedNats;
+  beforeAll(async () => {
+    nats = await doomedNats();
+    engine = await doomedEngine();
+  });
+  afterAll(async () => {
+    await nats?.[Symbol.asyncDispose]();
+    await engine?.[Symbol.asyncDispose]();
+  });
+
+  it.each([2, 5])(
+    "%i servers on one data dir lose nothing, double nothing, keep order, leave nothing behind and always answer",
+    { timeout: strikeMs + 300_000 },
+    async (count) => {
+      say(`seed ${seed}, ${count} servers`);
+      const dice = chance(seed + count);
+      await using sessions = await openSessions(count, { DOCKER_HOST: engine.host, ...nats.env });
+      const promised = nothingPromised();
+      const known = new Set<string>();
+      const stop = new AbortController();
+      const work = load({ sessions: sessions.all, promised, known, chance: dice, signal: stop.signal });
+      const began = performance.now();
+      const passed = (): string => `${((performance.now() - began) / 1000).toFixed(1)} s`;
+      const struck = await strike({ sessions: sessions.all, engine, nats, known }, dice, strikeMs, say);
+      stop.abort();
+      await work;
+      say(`struck in ${passed()}: ${listed(struck.counts)}`);
+      say(`calls: ${listed(sessions.outcomes)}; slowest ${sessions.slowestMs()} ms`);
+      expect(struck.errors).toEqual([]);
+      expect(sessions.wrong).toEqual([]);
+
+      const last = dice.one(sessions.all);
+      const ids = await endAll(last, promised.created);
+      say(`all ended after ${passed()}`);
+      await eventually("nothing is left on the engine", async () => (await engine.containers()).length === 0, 60_000);
+      expect(engine.guests().filter((id) => ids.includes(id))).toEqual([]);
+
+      say(`nothing left after ${passed()}`);
+      const journal = await readAll(last);
+      const received = await eventually(
+        "the stream has the newest of every sandbox",
+        async () => {
+          const there = await nats.received();
+          return new Set(there.map(({ id }) => id)).size >= journal.length && there;
+        },
+        60_000,
+      ).catch(() => nats.received());
+      const stream = streamFaults(journal, received);
+
+      say(
+        `all relayed after ${passed()}: ${ids.length} sandboxes, ${promised.execs.size} execs answered, ${journal.length} events in the journal, ${received.length} in the stream (${stream.repeats} repeats)`,
+      );
+      expect(sessions.wrong).toEqual([]);
+      expect(storyFaults(journal)).toEqual([]);
+      expect(promiseFaults(journal, promised)).toEqual([]);
+      expect(stream).toEqual({ faults: [], repeats: 0 });
+      expect(promised.execs.size).toBeGreaterThan(10);
+    },
+  );
+});
+
+/** Destroys every sandbox there is, and waits until none lives; all ids there ever were. */
+async function endAll(session: Session, created: ReadonlySet<string>): Promise<string[]> {
+  let said = "";
+  return await eventually(
+    "every sandbox has ended",
+    async () => {
+      const answer = await session.call("sandbox_list", { include_ended: true, limit: 200 });
+      const rows = (answer?.data["sandboxes"] ?? []) as { sandbox_id: string; state: string }[];
+      const live = rows.filter(({ state }) => state !== "ended" && state !== "failed");
+      said = `${answer?.text}`;
+      for (const { sandbox_id } of live) said += (await session.call("sandbox_destroy", { sandbox_id }))?.text;
+      return (
+        answer !== undefined && live.length === 0 && [...new Set([...rows.map((row) => row.sandbox_id), ...created])]
+      );
+    },
+    90_000,
+  ).catch((error: unknown) => {
+    throw new Error(`${String(error)}: ${said}\n${session.log().slice(-4_000)}`);
+  });
+}
+
+/** The whole journal, page by page. */
+async function readAll(session: Session): Promise<Told[]> {
+  const journal: Told[] = [];
+  for (let after = "start"; ; ) {
+    const answer = await session.call("sandbox_events", { after, limit: 200, wait_s: 0 });
+    if (answer === undefined || answer.isError) throw new Error(`the journal cannot be read: ${answer?.text}`);
+    const events = answer.data["events"] as Told[];
+    expect(answer.data).not.toHaveProperty("gap");
+    journal.push(...events);
+    if (events.length === 0) return journal;
+    after = String(answer.data["next_cursor"]);
+  }
+}
+
+const listed = (counts: ReadonlyMap<string, number>): string =>
+  [...counts].map(([name, count]) => `${count} × ${name}`).join(", ");

@@ -1,0 +1,101 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { Chance } from "./chance.ts";
+import type { Session } from "./sessions.ts";
+
+/** What tools answered, to be found in the journal afterwards. */
+export interface Promised {
+  /** Sandboxes that were created, as far as an answer said so. */
+  created: Set<string>;
+  destroyed: Set<string>;
+  /** Execs by id, with the cursor at which their end had to be told when the answer said that they had ended. */
+  execs: Map<string, { sandbox: string; endedBy?: number }>;
+}
+
+export const nothingPromised = (): Promised => ({ created: new Set(), destroyed: new Set(), execs: new Map() });
+
+export interface Load {
+  sessions: readonly Session[];
+  promised: Promised;
+  /** Live sandboxes as the callers know them, shared among all. */
+  known: Set<string>;
+  chance: Chance;
+  signal: AbortSignal;
+}
+
+const mostSandboxes = 5;
+
+/** Works as agents do, through every session at once, until the signal aborts. */
+export async function load(work: Load): Promise<void> {
+  await Promise.all(work.sessions.flatMap((session) => [worker(work, session), worker(work, session)]));
+}
+
+async function worker(work: Load, session: Session): Promise<void> {
+  const { known, chance, signal } = work;
+  while (!signal.aborted) {
+    const sandbox = known.size === 0 ? undefined : chance.one([...known]);
+    if (sandbox === undefined || (known.size < mostSandboxes && chance.is(0.1))) await create(work, session);
+    else await use(work, session, sandbox);
+    // Agents think in between; without a pause two cores do nothing but this.
+    await delay(chance.between(5, 40));
+  }
+}
+
+async function create({ known, promised, chance }: Load, session: Session): Promise<void> {
+  const answer = await session.call("sandbox_create", {
+    memory_mb: 64,
+    workspace_mb: 16,
+    labels: { by: session.name.replace(" ", "-") },
+    wait_s: chance.one([0, 20]),
+  });
+  const id = answer?.data["sandbox_id"];
+  if (typeof id !== "string") return;
+  promised.created.add(id);
+  known.add(id);
+}
+
+async function use(work: Load, session: Session, sandbox: string): Promise<void> {
+  const { chance } = work;
+  const dice = chance.whole(100);
+  const args = { sandbox_id: sandbox };
+  const ask = (tool: string, more: Record<string, unknown> = {}) =>
+    call(work, session, sandbox, tool, { ...args, ...more });
+  if (dice < 45) await ask("exec_run", { command: `echo ${dice}; exit ${dice % 3}` });
+  else if (dice < 58) await ask("exec_run", { command: `sleep ${chance.between(0.1, 3).toFixed(1)}`, wait_s: 0 });
+  else if (dice < 64) await ask("exec_run", { command: "sleep 30", timeout_s: 1, wait_s: 20 });
+  else if (dice < 74) await ask("file_write", { files: [{ path: `f${dice}`, content: "x".repeat(500) }] });
+  else if (dice < 80) await ask("sandbox_update", { labels: { step: String(dice) } });
+  else if (dice < 83) await ask("sandbox_update", { paused: chance.is(0.2) });
+  else if (dice < 87) await ask("sandbox_get");
+  else if (dice < 90) await ask("sandbox_stats");
+  else if (dice < 94) await ask("sandbox_events", { after: "now", wait_s: 1 });
+  else if (dice < 97) await killSomething(work, session, sandbox);
+  else await ask("sandbox_destroy");
+}
+
+async function killSomething(work: Load, session: Session, sandbox: string): Promise<void> {
+  const answer = await session.call("exec_list", { sandbox_id: sandbox });
+  const rows = (answer?.data["execs"] ?? []) as { exec_id: string; status: string }[];
+  const running = rows.find((row) => row.status === "running");
+  if (running) await call(work, session, sandbox, "exec_kill", { sandbox_id: sandbox, exec_id: running.exec_id });
+}
+
+async function call(
+  { promised, known }: Load,
+  session: Session,
+  sandbox: string,
+  tool: string,
+  args: Record<string, unknown>,
+): Promise<void> {
+  const answer = await session.call(tool, args);
+  if (answer === undefined) return;
+  const { data, error } = answer;
+  if (error && /SANDBOX_(ENDED|NOT_FOUND)/.test(error.code)) known.delete(sandbox);
+  if (tool === "sandbox_destroy" && data["destroyed"] !== undefined) {
+    promised.destroyed.add(sandbox);
+    known.delete(sandbox);
+  }
+  const { exec_id, status, event_cursor } = data;
+  if (typeof exec_id !== "string") return;
+  const isOver = status !== "running" && typeof event_cursor === "string";
+  promised.execs.set(exec_id, { sandbox, ...(isOver && { endedBy: Number(event_cursor) }) });
+}

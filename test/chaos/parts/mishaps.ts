@@ -1,0 +1,168 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { Chance } from "./chance.ts";
+import type { DoomedEngine } from "./engine.ts";
+import type { DoomedNats } from "./nats.ts";
+import type { Session } from "./sessions.ts";
+
+export interface Victims {
+  sessions: readonly Session[];
+  engine: DoomedEngine;
+  nats: DoomedNats;
+  /** Sandboxes that may be alive. */
+  known: ReadonlySet<string>;
+}
+
+/** Something that goes wrong, and is mended after a while. */
+interface Mishap {
+  name: string;
+  /** What it befalls: nothing else befalls that until it is mended. */
+  part: string;
+  holdMs: number;
+  strike(): Promise<void> | void;
+  mend?(): Promise<void> | void;
+}
+
+type Kind = (victims: Victims, chance: Chance) => Mishap;
+
+/** The relay's role is taken over from who is silent for 10 s. */
+const pastTheRoleMs = 11_000;
+
+const kinds: readonly Kind[] = [
+  killServer,
+  killServer,
+  killServer,
+  ({ sessions }, chance) => {
+    const session = chance.one(sessions);
+    const holdMs = pastTheRoleMs + chance.whole(1_500);
+    return {
+      name: "server suspended past its roles and the duplicate window",
+      part: session.name,
+      holdMs,
+      strike: () => session.stop(),
+      mend: () => session.wake(),
+    };
+  },
+  ({ sessions }, chance) => {
+    const session = chance.one(sessions);
+    const jump = chance.one([-7_200_000, -60_000, 60_000, 7_200_000]);
+    return {
+      name: `clock of a server moved by ${jump / 1000} s`,
+      part: `clock of ${session.name}`,
+      holdMs: chance.between(500, 4_000),
+      strike: () => session.moveClock(jump),
+      mend: () => session.moveClock(0),
+    };
+  },
+  ({ nats }, chance) => ({
+    name: "nats-server killed",
+    part: "nats",
+    holdMs: chance.between(0, 2_000),
+    strike: () => nats.kill(),
+    mend: () => nats.restart(),
+  }),
+  ({ nats }, chance) => ({
+    name: "nats-server hung",
+    part: "nats",
+    holdMs: chance.between(500, 7_000),
+    strike: () => nats.hang(),
+    mend: () => nats.wake(),
+  }),
+  ({ nats }, chance) => ({
+    name: "right to publish revoked",
+    part: "nats",
+    holdMs: chance.between(300, 3_000),
+    strike: () => nats.revoke("rights"),
+    mend: () => nats.restore(),
+  }),
+  ({ nats }, chance) => ({
+    name: "login revoked",
+    part: "nats",
+    holdMs: chance.between(300, 3_000),
+    strike: () => nats.revoke("login"),
+    mend: () => nats.restore(),
+  }),
+  ({ nats }, chance) => ({
+    name: "stream full",
+    part: "nats",
+    holdMs: chance.between(300, 3_000),
+    strike: () => nats.fill(),
+    mend: () => nats.drain(),
+  }),
+  killGuest,
+  killGuest,
+  killEngine(true),
+  killEngine(false),
+];
+
+function killEngine(keeps: boolean): Kind {
+  return ({ engine }, chance) => ({
+    name: `engine killed, ${keeps ? "its containers survive" : "its containers end with its return"}`,
+    part: "engine",
+    holdMs: chance.between(0, 1_500),
+    strike: () => engine.kill(),
+    mend: () => engine.restart(keeps),
+  });
+}
+
+function killServer({ sessions }: Victims, chance: Chance): Mishap {
+  const session = chance.one(sessions);
+  return {
+    name: "server killed",
+    part: session.name,
+    holdMs: chance.between(0, 1_500),
+    strike: () => session.kill(),
+    mend: () => session.restart(),
+  };
+}
+
+function killGuest({ engine, known }: Victims, chance: Chance): Mishap {
+  const id = known.size === 0 ? "" : chance.one([...known]);
+  return { name: "guest killed", part: id, holdMs: 0, strike: () => void engine.killGuest(id) };
+}
+
+export interface Struck {
+  /** How often each thing went wrong. */
+  counts: Map<string, number>;
+  errors: unknown[];
+}
+
+/** Lets things go wrong, several at a time, each kind at least once and then until the time is over; mended at the end. */
+export async function strike(
+  victims: Victims,
+  chance: Chance,
+  forMs: number,
+  say: (what: string) => void,
+): Promise<Struck> {
+  const struck: Struck = { counts: new Map(), errors: [] };
+  const broken = new Set<string>();
+  const mending: Promise<void>[] = [];
+  const end = performance.now() + forMs;
+  const befall = async ({ part, holdMs, strike, mend }: Mishap) => {
+    try {
+      await strike();
+      await delay(holdMs);
+      await mend?.();
+    } catch (error) {
+      struck.errors.push(error);
+    } finally {
+      broken.delete(part);
+    }
+  };
+  for (let round = 0; round === 0 || performance.now() < end; round += 1) {
+    for (const kind of chance.shuffled(kinds)) {
+      if (round > 0 && performance.now() >= end) break;
+      let mishap = kind(victims, chance);
+      while (broken.has(mishap.part)) {
+        await delay(50);
+        mishap = kind(victims, chance);
+      }
+      broken.add(mishap.part);
+      say(`${mishap.name} (${mishap.part}, ${Math.round(mishap.holdMs)} ms)`);
+      struck.counts.set(mishap.name, (struck.counts.get(mishap.name) ?? 0) + 1);
+      mending.push(befall(mishap));
+      await delay(chance.between(100, 700));
+    }
+  }
+  await Promise.all(mending);
+  return struck;
+}

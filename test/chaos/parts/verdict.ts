@@ -1,0 +1,111 @@
+import type { Received } from "../../support/nats.ts";
+import type { Promised } from "./load.ts";
+
+/** An entry of the journal as `sandbox_events` gives it. */
+export interface Told {
+  cursor: string;
+  id: string;
+  time: string;
+  type: string;
+  sandbox_id: string;
+  sequence: number;
+  exec_id?: string;
+  cause?: string;
+  [field: string]: unknown;
+}
+
+const terminal = /^lifecycle\.(destroyed|failed)$/;
+
+/** What is wrong with the journal by itself. Empty when every story is whole. */
+export function storyFaults(journal: readonly Told[]): string[] {
+  const faults: string[] = [];
+  if (new Set(journal.map(({ id }) => id)).size !== journal.length) faults.push("an id stands in the journal twice");
+  for (const [sandbox, events] of bySandbox(journal)) {
+    const wrong = events.findIndex((event, index) => event.sequence !== index + 1);
+    if (wrong >= 0) faults.push(`${sandbox}: sequence ${events[wrong]?.sequence} at place ${wrong + 1}`);
+    if (sandbox === "_host") continue;
+    const ends = events.filter(({ type }) => terminal.test(type));
+    if (ends.length !== 1) faults.push(`${sandbox}: ${ends.length} terminal events`);
+    else if (ends[0] !== events.at(-1)) faults.push(`${sandbox}: ${events.at(-1)?.type} after its end`);
+    faults.push(...execFaults(sandbox, events));
+  }
+  return faults;
+}
+
+function execFaults(sandbox: string, events: readonly Told[]): string[] {
+  const faults: string[] = [];
+  const started = new Map<string, string>();
+  const completed = new Set<string>();
+  for (const { type, id, exec_id = "", cause } of events) {
+    if (type === "exec.started") {
+      if (started.has(exec_id)) faults.push(`${sandbox}: ${exec_id} started twice`);
+      started.set(exec_id, id);
+    } else if (type === "exec.completed") {
+      if (completed.has(exec_id)) faults.push(`${sandbox}: ${exec_id} completed twice`);
+      if (cause === undefined || cause !== started.get(exec_id)) faults.push(`${sandbox}: ${exec_id} ended by itself`);
+      completed.add(exec_id);
+    }
+  }
+  for (const exec of started.keys()) if (!completed.has(exec)) faults.push(`${sandbox}: ${exec} never completed`);
+  return faults;
+}
+
+/** What the stream has, next to the journal. A repeat is counted by itself: consumers are told to expect them. */
+export function streamFaults(
+  journal: readonly Told[],
+  received: readonly Received[],
+): { faults: string[]; repeats: number } {
+  const faults: string[] = [];
+  const known = new Map(journal.map((event) => [event.id, event]));
+  const seen = new Set<string>();
+  const last = new Map<string, number>();
+  let repeats = 0;
+  for (const { id, sandbox, sequence, event } of received) {
+    const told = known.get(id);
+    if (!told) faults.push(`the stream has ${sandbox} ${sequence} (${event.type}), the journal does not`);
+    else if (told.sequence !== sequence || event.type !== `dev.chorus.sandbox.${told.type}.v1`)
+      faults.push(`${id}: ${event.type} ${sequence} in the stream, ${told.type} ${told.sequence} in the journal`);
+    if (seen.has(id)) repeats += 1;
+    else {
+      if (sequence !== (last.get(sandbox) ?? 0) + 1)
+        faults.push(`${sandbox}: ${sequence} after ${last.get(sandbox) ?? 0} in the stream`);
+      last.set(sandbox, sequence);
+    }
+    seen.add(id);
+  }
+  for (const { id, sandbox_id, sequence, type } of journal)
+    if (!seen.has(id)) faults.push(`${sandbox_id} ${sequence} (${type}) never came to the stream`);
+  return { faults, repeats };
+}
+
+/** What an answer said and the journal does not. */
+export function promiseFaults(journal: readonly Told[], promised: Promised): string[] {
+  const faults: string[] = [];
+  const stories = bySandbox(journal);
+  for (const id of promised.created) if (!stories.has(id)) faults.push(`${id} was created and never told of`);
+  for (const id of promised.destroyed)
+    if (!stories.get(id)?.some(({ type }) => terminal.test(type)))
+      faults.push(`${id} was destroyed and its end not told`);
+  const ends = new Map(
+    journal.flatMap((event) =>
+      event.type === "exec.completed" ? [[event.exec_id ?? "", Number(event.cursor)]] : [],
+    ) as [string, number][],
+  );
+  for (const [exec, { sandbox, endedBy }] of promised.execs) {
+    const end = ends.get(exec);
+    if (end === undefined) faults.push(`${sandbox}: ${exec} was answered and never told of`);
+    else if (endedBy !== undefined && end > endedBy)
+      faults.push(`${sandbox}: ${exec} was answered as over with cursor ${endedBy}, its end is told at ${end}`);
+  }
+  return faults;
+}
+
+function bySandbox(journal: readonly Told[]): Map<string, Told[]> {
+  const stories = new Map<string, Told[]>();
+  for (const event of journal) {
+    const story = stories.get(event.sandbox_id);
+    if (story) story.push(event);
+    else stories.set(event.sandbox_id, [event]);
+  }
+  return stories;
+}
