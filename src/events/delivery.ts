@@ -5,13 +5,12 @@ import { quoted } from "../errors.ts";
 import type { JournalEntry } from "../sandbox/events.ts";
 import type { Journal } from "../sandbox/store/types.ts";
 import type { NatsSession } from "./connection.ts";
-import { type EventMessage, maxEventBytes, toMessage } from "./envelope.ts";
+import { maxEventBytes, toMessage } from "./envelope.ts";
 import { StreamHistory } from "./history.ts";
+import { type Item, type Lane, Lanes } from "./lanes.ts";
 import { Position } from "./position.ts";
 import { backoff, pause, unless } from "./wait.ts";
-import { type Slot, Window } from "./window.ts";
 
-const windowLimits = { maxEntries: 10_000, maxBytes: 16 * 2 ** 20 };
 const chunk = 64;
 const headerRoom = 1_024;
 const maxInFlight = 256;
@@ -41,35 +40,18 @@ export interface Counts {
   failures: number;
 }
 
-interface Item {
-  entry: Pick<JournalEntry, "sandbox_id" | "host" | "tenant" | "sequence" | "cursor" | "time">;
-  slot: Slot;
-  message: EventMessage;
-  headers: MsgHdrs;
-  attempts: number;
-}
-
-/** The entries of one sandbox, one under way at a time. */
-interface Lane {
-  queue: Item[];
-  error?: string;
-}
-
 /** Relays from the persisted cursor on, for as long as one session and one tenure of the role last. */
 export class Delivery {
   readonly counts: Counts = { published: 0, duplicates: 0, failures: 0 };
   readonly #options: DeliveryOptions;
   readonly #end = new AbortController();
   readonly #position: Position;
-  readonly #window: Window;
   readonly #history: StreamHistory;
-  readonly #lanes = new Map<string, Lane>();
-  readonly #ready: Lane[] = [];
+  readonly #lanes: Lanes;
   /** What came later cannot have been sent by a predecessor. */
   readonly #inherited: number;
   readonly #caughtUp = new Set<() => void>();
   #inFlight = 0;
-  #readTo: number;
   #flushedTo = 0;
   #filling: Promise<void> | undefined;
   #fillAgain = false;
@@ -80,8 +62,12 @@ export class Delivery {
     this.#position = new Position(journal, target, (error) =>
       onBlocked(`the cursor cannot be written: ${words(error)}`),
     );
-    this.#readTo = this.#position.reached;
-    this.#window = new Window(this.#readTo, windowLimits);
+    this.#lanes = new Lanes(this.#position.reached, (sandboxId, after, upTo, limit) =>
+      journal
+        .after(after, { limit, sandboxId })
+        .filter(({ cursor }) => cursor <= upTo)
+        .map((entry) => this.#item(entry)),
+    );
     this.#history = new StreamHistory(options);
     this.#inherited = journal.newest();
     setMaxListeners(0, this.#end.signal);
@@ -97,7 +83,7 @@ export class Delivery {
 
   /** Sandboxes whose next event the server refuses, and why. */
   blocked(): { sandbox_id: string; error: string }[] {
-    return [...this.#lanes].flatMap(([sandbox_id, { error }]) => (error === undefined ? [] : [{ sandbox_id, error }]));
+    return this.#lanes.blocked().map(({ sandboxId, error = "" }) => ({ sandbox_id: sandboxId, error }));
   }
 
   /** Relays until the signal aborts; then what was acknowledged is persisted. */
@@ -152,13 +138,13 @@ export class Delivery {
         await flushed();
         this.#flushedTo = newest;
       }
-      while (this.#readTo < this.#flushedTo && this.#window.hasRoom && !this.#end.signal.aborted) {
-        const entries = journal.after(this.#readTo, { limit: chunk });
-        for (const entry of entries) if (entry.cursor <= this.#flushedTo) this.#enter(entry);
-        const last = entries.at(-1);
-        this.#readTo = Math.min(last?.cursor ?? this.#flushedTo, this.#flushedTo);
-        // What lay there was dropped.
-        if (last === undefined) this.#window.skipTo(this.#flushedTo);
+      const lanes = this.#lanes;
+      while (lanes.readTo < this.#flushedTo && !this.#end.signal.aborted && lanes.makeRoom()) {
+        const entries = journal.after(lanes.readTo, { limit: chunk });
+        for (const entry of entries)
+          if (entry.cursor <= this.#flushedTo && lanes.takes(entry.sandbox_id)) lanes.enter(this.#item(entry));
+        // Where there is none, it was dropped.
+        lanes.read(Math.min(entries.at(-1)?.cursor ?? this.#flushedTo, this.#flushedTo));
         this.#advance();
         this.#publish();
         // A long backlog leaves the process to its tool calls in between.
@@ -167,42 +153,28 @@ export class Delivery {
     }
   }
 
-  #enter(entry: JournalEntry): void {
+  #item(entry: JournalEntry): Item {
     const { session, makeHeaders } = this.#options;
     const message = toMessage(entry, Math.min(maxEventBytes, (session.nc.info?.max_payload ?? Infinity) - headerRoom));
     const headers = makeHeaders();
     for (const [name, value] of Object.entries(message.headers)) headers.set(name, value);
     const { sandbox_id, host, tenant, sequence, cursor, time } = entry;
-    const slot = this.#window.enter(cursor, message.payload.length);
-    const item: Item = {
-      entry: { sandbox_id, host, tenant, sequence, cursor, time },
-      slot,
-      message,
-      headers,
-      attempts: 0,
-    };
-    const lane = this.#lanes.get(sandbox_id);
-    if (lane) {
-      lane.queue.push(item);
-      return;
-    }
-    const opened: Lane = { queue: [item] };
-    this.#lanes.set(sandbox_id, opened);
-    this.#ready.push(opened);
+    return { entry: { sandbox_id, host, tenant, sequence, cursor, time }, message, headers, attempts: 0 };
   }
 
   /** Puts as many lanes to work as may be. */
   #publish(): void {
     while (this.#inFlight < maxInFlight && !this.#end.signal.aborted && this.#options.mayPublish()) {
-      const lane = this.#ready.shift();
-      const item = lane?.queue[0];
+      const lane = this.#lanes.ready.shift();
+      const item = lane?.queue[0]?.item;
       if (lane === undefined || item === undefined) return;
       this.#inFlight += 1;
       this.#deliver(item)
         .then(
-          () => this.#delivered(lane, item),
+          () => this.#delivered(lane),
           (error: unknown) => this.#failed(lane, item, error),
         )
+        .catch((error: unknown) => this.#options.onBlocked(`the journal cannot be read: ${words(error)}`))
         .finally(() => {
           this.#inFlight -= 1;
           this.#publish();
@@ -221,17 +193,13 @@ export class Delivery {
     else this.counts.published += 1;
   }
 
-  #delivered(lane: Lane, item: Item): void {
-    lane.queue.shift();
-    if (lane.queue.length > 0) this.#ready.push(lane);
-    else this.#lanes.delete(item.entry.sandbox_id);
-    if (lane.error !== undefined) {
-      delete lane.error;
-      if (this.blocked().length === 0) this.#options.onBlocked();
-    }
-    this.#window.ack(item.slot);
+  #delivered(lane: Lane): void {
+    if (this.#end.signal.aborted) return;
+    const wasBlocked = lane.error !== undefined;
+    this.#lanes.delivered(lane);
+    if (wasBlocked && this.#lanes.blocked().length === 0) this.#options.onBlocked();
     this.#advance();
-    if (this.#readTo < this.#flushedTo) this.#fill();
+    if (this.#lanes.readTo < this.#flushedTo) this.#fill();
   }
 
   /** The same id again after a while. The lane alone waits, and gives its place in flight to another. */
@@ -244,19 +212,22 @@ export class Delivery {
     lane.error = words(error);
     onBlocked(lane.error);
     const kind = error instanceof Error ? error.name : "";
+    // A server that is silent, or has no stream, is so for all.
+    lane.alone = kind !== "TimeoutError" && kind !== "JetStreamNotEnabled";
+    if (lane.alone && this.#lanes.readTo < this.#flushedTo) this.#fill();
     if (kind === "JetStreamNotEnabled") onNoStream();
     // A silent server still has the message in its queue: the next goes out once it speaks again, so that no heap grows.
     const speaks = kind === "TimeoutError" ? unless(session.nc.flush(), session.down).catch(() => {}) : undefined;
     void Promise.resolve(speaks)
       .then(() => pause(backoff(item.attempts - 1, 100, 5_000), this.#end.signal))
       .then(() => {
-        this.#ready.push(lane);
+        this.#lanes.ready.push(lane);
         this.#publish();
       });
   }
 
   #advance(): void {
-    this.#position.moveTo(this.#window.floor);
+    this.#position.moveTo(this.#lanes.floor);
     for (const check of [...this.#caughtUp]) check();
   }
 }

@@ -45,6 +45,7 @@ describe("under load, while anything is killed at any moment", () => {
       await work;
       say(`struck in ${passed()}: ${listed(struck.counts)}`);
       say(`calls: ${listed(sessions.outcomes)}; slowest ${sessions.slowestMs()} ms`);
+      for (const error of struck.errors) say(`WRONG: ${String(error)}`);
       expect(struck.errors).toEqual([]);
       expect(sessions.wrong).toEqual([]);
 

@@ -35,6 +35,10 @@ export interface Sessions extends AsyncDisposable {
 export async function openSessions(count: number, env: Record<string, string>): Promise<Sessions> {
   const folder = mkdtempSync(path.join(tmpdir(), "chorus-chaos-data-"));
   const wrong: string[] = [];
+  const complain = (what: string): void => {
+    wrong.push(what);
+    process.stdout.write(`  chaos: WRONG: ${what}\n`);
+  };
   const outcomes = new Map<string, number>();
   let slowest = 0;
   const ended = (outcome: string) => void outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
@@ -74,12 +78,12 @@ export async function openSessions(count: number, env: Record<string, string>): 
               answer.isError &&
               (code === undefined || code === "INTERNAL" || !errorCodes.some((known) => known === code))
             )
-              wrong.push(`${tool} failed with ${answer.text.slice(0, 500)}`);
+              complain(`${tool} failed with ${answer.text.slice(0, 500)}`);
             return answer;
           } catch (error) {
             // Not the same any more: it was killed while it worked.
             if (asked !== server || !isUp) ended("cut");
-            else wrong.push(`${tool} was not answered: ${String(error).slice(0, 300)}\n${asked.log().slice(-2_000)}`);
+            else complain(`${tool} was not answered: ${String(error).slice(0, 300)}\n${asked.log().slice(-2_000)}`);
             return undefined;
           }
         },

@@ -172,6 +172,63 @@ it("holds back one sandbox that may not be published, and no other", async () =>
   await nc.close();
 });
 
+it("goes on with the others behind more than is read ahead of one that is refused, and takes up that one where it stood", async () => {
+  const users = (allow: string) =>
+    `authorization { users = [ { user: "p", password: "p", permissions: { publish: ${allow}, subscribe: ">" } } ] }`;
+  const server = await startNats({ config: users(`{ deny: "chorus.sandbox.v1.*.secret.>" }`) });
+  const journal = new MemoryJournal();
+  const { relay } = keep(relaying({ servers: [server.url], user: "p", password: "p" }, journal));
+  // More bytes than are read ahead.
+  for (let n = 0; n < 120; n += 1) journal.emit("sb_secret", { tenant: "secret", data: { command: "x".repeat(2e5) } });
+  for (const sandbox of sandboxes) for (let n = 0; n < 50; n += 1) journal.emit(sandbox);
+
+  await until("the others are relayed", () => relay.status().published === 400);
+  expect(relay.status()).toMatchObject({ cursor: 0, behind: 520, blocked: [{ sandbox_id: "sb_secret" }] });
+  // What comes while it is refused keeps its place too.
+  journal.emit("sb_secret", { tenant: "secret" });
+  journal.emit("sb_0");
+  await until("the new one is relayed", () => relay.status().published === 401);
+
+  await crash(server);
+  const open = keep(await again(server, { config: users(`">"`) }));
+  await until("all is relayed", () => relay.status().behind === 0);
+  expect(relay.status().cursor).toBe(journal.newest());
+  const nc = await consumer(open.url, { user: "p", pass: "p" });
+  expect(faults(await stored(nc), journal.told)).toEqual([]);
+  await nc.close();
+});
+
+it("takes up a refused one in the session in which it is allowed again, while the others go on", async () => {
+  const server = keep(await startNats());
+  const nc = await listen(server.url);
+  const manager = await nc.jetstreamManager();
+  const subject = "chorus.sandbox.v1.*.*.sb_big.>";
+  const small = { name: streamName, subjects: ["chorus.sandbox.v1.>"], max_msg_size: 2_000 };
+  await manager.streams.add(small);
+  const journal = new MemoryJournal();
+  const { relay } = keep(relaying(server.url, journal));
+  journal.emit("sb_big", { data: { command: "x".repeat(3_000) } });
+  for (let n = 0; n < 100; n += 1) journal.emit("sb_big", { data: { command: "x".repeat(2e5) } });
+  for (const sandbox of sandboxes) journal.emit(sandbox);
+  await until("the others are relayed", () => relay.status().published === 8);
+
+  await manager.streams.update(streamName, { ...small, max_msg_size: -1 });
+  const more = (async () => {
+    while (relay.status().behind > 0) {
+      journal.emit("sb_1");
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  })();
+  await until("all is relayed", () => relay.status().behind === 0);
+  await more;
+  await until("all is relayed", () => relay.status().behind === 0);
+  expect(relay.status()).toMatchObject({ blocked: [], cursor: journal.newest() });
+  expect((await manager.streams.info(streamName, { subjects_filter: subject })).state.subjects).toMatchObject({
+    "chorus.sandbox.v1.h1.default.sb_big.exec.started": 101,
+  });
+  expect(faults(await stored(nc), journal.told)).toEqual([]);
+});
+
 it("waits while the stream is full and refuses new messages", async () => {
   const server = keep(await startNats());
   const nc = await listen(server.url);
