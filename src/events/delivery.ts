@@ -1,4 +1,5 @@
 import { setMaxListeners } from "node:events";
+import { uptime } from "node:os";
 import type { JetStreamClient } from "@nats-io/jetstream";
 import type { MsgHdrs } from "@nats-io/transport-node";
 import { quoted } from "../errors.ts";
@@ -7,7 +8,7 @@ import type { Journal } from "../sandbox/store/types.ts";
 import type { NatsSession } from "./connection.ts";
 import { maxEventBytes, toMessage } from "./envelope.ts";
 import { StreamHistory } from "./history.ts";
-import { type Item, type Lane, Lanes } from "./lanes.ts";
+import { type Item, type Lane, Lanes, type ReadAhead } from "./lanes.ts";
 import { Position } from "./position.ts";
 import { backoff, pause, unless } from "./wait.ts";
 
@@ -22,11 +23,10 @@ export interface DeliveryOptions {
   target: string;
   session: NatsSession;
   flushed: () => Promise<void>;
-  /** Wall clock, as in the entries' times. */
-  now: () => number;
   /** False when this process may no longer relay, as after a long halt. */
   mayPublish: () => boolean;
   duplicateWindowMs: number;
+  readAhead?: ReadAhead;
   /** Told with the reason when something blocks, and without once nothing does any more. */
   onBlocked: (reason?: string) => void;
   /** Told when no stream took a message: it may be gone. */
@@ -62,12 +62,12 @@ export class Delivery {
     this.#position = new Position(journal, target, (error) =>
       onBlocked(`the cursor cannot be written: ${words(error)}`),
     );
-    this.#lanes = new Lanes(this.#position.reached, (sandboxId, after, upTo, limit) =>
+    const reread = (sandboxId: string, after: number, upTo: number, limit: number) =>
       journal
         .after(after, { limit, sandboxId })
         .filter(({ cursor }) => cursor <= upTo)
-        .map((entry) => this.#item(entry)),
-    );
+        .map((entry) => this.#item(entry));
+    this.#lanes = new Lanes(this.#position.reached, reread, options.readAhead);
     this.#history = new StreamHistory(options);
     this.#inherited = journal.newest();
     setMaxListeners(0, this.#end.signal);
@@ -158,8 +158,8 @@ export class Delivery {
     const message = toMessage(entry, Math.min(maxEventBytes, (session.nc.info?.max_payload ?? Infinity) - headerRoom));
     const headers = makeHeaders();
     for (const [name, value] of Object.entries(message.headers)) headers.set(name, value);
-    const { sandbox_id, host, tenant, sequence, cursor, time } = entry;
-    return { entry: { sandbox_id, host, tenant, sequence, cursor, time }, message, headers, attempts: 0 };
+    const { sandbox_id, host, tenant, sequence, cursor } = entry;
+    return { entry: { sandbox_id, host, tenant, sequence, cursor }, message, headers, attempts: 0 };
   }
 
   /** Puts as many lanes to work as may be. */
@@ -182,12 +182,15 @@ export class Delivery {
     }
   }
 
-  async #deliver({ entry, message, headers, attempts }: Item): Promise<void> {
-    const maybeSent = attempts > 0 || entry.cursor <= this.#inherited;
-    if (maybeSent && (await this.#history.has(entry))) {
+  async #deliver(item: Item): Promise<void> {
+    const { entry, message, headers } = item;
+    // A predecessor may have sent it at any time.
+    const sentMs = entry.cursor <= this.#inherited ? Infinity : item.sentAt === undefined ? 0 : bootMs() - item.sentAt;
+    if (await this.#history.has(entry, sentMs)) {
       this.counts.duplicates += 1;
       return;
     }
+    item.sentAt ??= bootMs();
     const ack = await this.#options.client.publish(message.subject, message.payload, { msgID: message.id, headers });
     if (ack.duplicate) this.counts.duplicates += 1;
     else this.counts.published += 1;
@@ -231,6 +234,9 @@ export class Delivery {
     for (const check of [...this.#caughtUp]) check();
   }
 }
+
+/** Counts what the host slept through as well. */
+const bootMs = (): number => uptime() * 1000;
 
 const words = (error: unknown): string =>
   quoted(error instanceof Error ? `${error.name}: ${error.message}` : String(error));

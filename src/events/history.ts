@@ -7,24 +7,22 @@ const mostKnown = 10_000;
 
 /**
  * What the stream has already. It knows a message id for the duplicate window only; what was sent longer ago is told by the last
- * sequence it has of the sandbox. An event cannot have been sent before it happened, so that most never need the look.
+ * sequence it has of the sandbox. No wall clock says how long ago that was: they jump, and those of two processes differ.
  */
 export class StreamHistory {
   readonly #session: NatsSession;
   readonly #duplicateWindowMs: number;
-  readonly #now: () => number;
   readonly #last = new Map<string, number>();
 
-  constructor(options: { session: NatsSession; duplicateWindowMs: number; now: () => number }) {
+  constructor(options: { session: NatsSession; duplicateWindowMs: number }) {
     this.#session = options.session;
     this.#duplicateWindowMs = options.duplicateWindowMs;
-    this.#now = options.now;
   }
 
-  /** Whether an event that happened at `time` and may have been sent since is there. */
-  async has(event: SubjectOf & { sequence: number; time: string }): Promise<boolean> {
-    // The rest is for clocks that do not agree.
-    if (this.#now() - Date.parse(event.time) < this.#duplicateWindowMs * 0.8) return false;
+  /** Whether it is in the stream. `sentMs` is how long ago it was first sent, for all that is known here. */
+  async has(event: SubjectOf & { sequence: number }, sentMs: number): Promise<boolean> {
+    // The rest is what the way to the server may take.
+    if (sentMs < this.#duplicateWindowMs * 0.8) return false;
     const { sandbox_id, sequence } = event;
     let last = this.#last.get(sandbox_id);
     if (last === undefined) {

@@ -3,17 +3,25 @@ import type { JournalEntry } from "../sandbox/events.ts";
 import type { EventMessage } from "./envelope.ts";
 import { type Slot, Window } from "./window.ts";
 
-const windowLimits = { maxEntries: 10_000, maxBytes: 16 * 2 ** 20 };
+/** What is read of the journal ahead of what is acknowledged. */
+export interface ReadAhead {
+  maxEntries: number;
+  maxBytes: number;
+}
+
+const usualReadAhead: ReadAhead = { maxEntries: 10_000, maxBytes: 16 * 2 ** 20 };
 /** Beyond so many refused sandboxes the rest waits with them: what is remembered of each costs memory. */
 const mostThinned = 1_000;
 /** Read again at once for a thinned lane. */
 const rereadEntries = 16;
 
 export interface Item {
-  entry: Pick<JournalEntry, "sandbox_id" | "host" | "tenant" | "sequence" | "cursor" | "time">;
+  entry: Pick<JournalEntry, "sandbox_id" | "host" | "tenant" | "sequence" | "cursor">;
   message: EventMessage;
   headers: MsgHdrs;
   attempts: number;
+  /** When it was first sent, on the boot clock. */
+  sentAt?: number;
 }
 
 /** The entries of one sandbox, one under way at a time. */
@@ -43,8 +51,12 @@ export class Lanes {
   #readTo: number;
 
   /** @param reread makes items of a sandbox's entries after a cursor, up to another */
-  constructor(from: number, reread: (sandboxId: string, after: number, upTo: number, limit: number) => Item[]) {
-    this.#window = new Window(from, windowLimits);
+  constructor(
+    from: number,
+    reread: (sandboxId: string, after: number, upTo: number, limit: number) => Item[],
+    readAhead = usualReadAhead,
+  ) {
+    this.#window = new Window(from, readAhead);
     this.#readTo = from;
     this.#reread = reread;
   }

@@ -2,6 +2,7 @@ import type { Logger } from "../logger.ts";
 import type { Journal, Roles } from "../sandbox/store/types.ts";
 import type { NatsLink, NatsSession } from "./connection.ts";
 import { Delivery } from "./delivery.ts";
+import type { ReadAhead } from "./lanes.ts";
 import { StreamKeeper } from "./stream.ts";
 import { pause } from "./wait.ts";
 
@@ -19,10 +20,10 @@ export interface RelayOptions {
   /** Resolves once everything committed so far survives a power cut. */
   flushed: () => Promise<void>;
   logger: Logger;
-  /** Wall clock in milliseconds. @default Date.now */
-  now?: () => number;
   /** How long `dispose` goes on relaying what is committed. @default 2000 */
   drainMs?: number;
+  /** @default 10 000 entries, 16 MiB */
+  readAhead?: ReadAhead;
 }
 
 export interface RelayStatus {
@@ -131,7 +132,7 @@ class JournalRelay implements Relay {
   }
 
   async #relay(session: NatsSession, duplicateWindowMs: number, over: AbortSignal): Promise<void> {
-    const { journal, target, flushed, now = Date.now } = this.#options;
+    const { journal, target, flushed, readAhead } = this.#options;
     const lost = new AbortController();
     let heldAt = performance.now();
     const renew = setInterval(() => {
@@ -157,9 +158,9 @@ class JournalRelay implements Relay {
       target,
       session,
       flushed,
-      now,
       mayPublish,
       duplicateWindowMs,
+      ...(readAhead && { readAhead }),
       onBlocked: (reason) => this.#blocked(reason),
       onNoStream: () => this.#lookAfterStream(session),
     });

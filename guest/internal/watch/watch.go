@@ -1,4 +1,5 @@
-// Package watch notices what the kernel does to commands: OOM kills, refused forks, a workspace that fills up.
+// Package watch notices what the kernel does to commands: OOM kills, refused forks, a workspace that fills up, a processor
+// that is held back.
 package watch
 
 import (
@@ -27,6 +28,7 @@ type Watch struct {
 	forks   int64
 	pids    bool // a pids fact stands; it may be told again once there is room
 	full    int  // 0, 1 above 80 %, 2 full
+	cpu     Throttle
 }
 
 // New starts from the counters as they are.
@@ -47,6 +49,8 @@ func (w *Watch) Begin(id string) {
 	defer w.mu.Unlock()
 	w.running[id] = 0
 	if len(w.running) == 1 {
+		// Nothing is read while nothing runs, so the time before counts for nothing.
+		w.cpu.Begin(w.throttled())
 		if w.timer == nil {
 			w.timer = time.AfterFunc(every, w.tick)
 		} else {
@@ -59,9 +63,45 @@ func (w *Watch) tick() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.check("")
+	w.checkCPU()
 	if len(w.running) > 0 {
 		w.timer.Reset(every)
 	}
+}
+
+func (w *Watch) throttled() (time.Time, int64) {
+	_, ms, _ := w.cgroup.CPU()
+	if ms == nil {
+		return time.Now(), 0
+	}
+	return time.Now(), *ms
+}
+
+func (w *Watch) checkCPU() {
+	held, long := w.cpu.Look(w.throttled())
+	if !long {
+		return
+	}
+	_, _, cores := w.cgroup.CPU()
+	w.limit("cpu", held.Milliseconds(), cores)
+}
+
+func (w *Watch) limit(kind string, observed, limit any) {
+	fields := facts.Fields{"limit": kind, "observed": observed, "max": limit}
+	if id := w.only(); id != "" {
+		fields["exec_id"] = id
+	}
+	w.log.Record("limit", fields)
+}
+
+// only is the exec that runs, if it runs alone.
+func (w *Watch) only() string {
+	if len(w.running) == 1 {
+		for id := range w.running {
+			return id
+		}
+	}
+	return ""
 }
 
 // Finish is told when an exec has ended and returns how many of its processes the kernel killed for memory.
@@ -97,10 +137,8 @@ func (w *Watch) check(suspect string) {
 }
 
 func (w *Watch) oom(kills int, total int64, suspect string) {
-	if suspect == "" && len(w.running) == 1 {
-		for id := range w.running {
-			suspect = id
-		}
+	if suspect == "" {
+		suspect = w.only()
 	}
 	fields := facts.Fields{"oom_kills": total}
 	if suspect != "" {
@@ -134,7 +172,7 @@ func (w *Watch) checkPids() {
 		w.forks, hit = *refused, true
 	}
 	if hit && !w.pids {
-		w.log.Record("limit", facts.Fields{"limit": "pids", "observed": *current, "max": top})
+		w.limit("pids", *current, top)
 	}
 	w.pids = hit || w.pids && *current*10 >= top*8
 }
@@ -155,7 +193,7 @@ func (w *Watch) checkWorkspace() {
 		level = 1
 	}
 	if level > w.full {
-		w.log.Record("limit", facts.Fields{"limit": "workspace", "observed": used, "max": limit})
+		w.limit("workspace", used, limit)
 	}
 	w.full = level
 }

@@ -20,12 +20,17 @@ export interface Load {
   known: Set<string>;
   chance: Chance;
   signal: AbortSignal;
+  /** Under way now. */
+  creating: number;
 }
 
-const mostSandboxes = 5;
+const mostSandboxes = 4;
+/** Creating is by far the most expensive thing to ask for. */
+const mostCreating = 2;
 
 /** Works as agents do, through every session at once, until the signal aborts. */
-export async function load(work: Load): Promise<void> {
+export async function load(load: Omit<Load, "creating">): Promise<void> {
+  const work = { ...load, creating: 0 };
   await Promise.all(work.sessions.flatMap((session) => [worker(work, session), worker(work, session)]));
 }
 
@@ -33,24 +38,27 @@ async function worker(work: Load, session: Session): Promise<void> {
   const { known, chance, signal } = work;
   while (!signal.aborted) {
     const sandbox = known.size === 0 ? undefined : chance.one([...known]);
-    if (sandbox === undefined || (known.size < mostSandboxes && chance.is(0.1))) await create(work, session);
+    const mayCreate = known.size + work.creating < mostSandboxes && work.creating < mostCreating;
+    if (mayCreate && (sandbox === undefined || chance.is(0.1))) await create(work, session);
+    else if (sandbox === undefined) await session.call("sandbox_list", {});
     else await use(work, session, sandbox);
     // Agents think in between; without a pause two cores do nothing but this.
     await delay(chance.between(5, 40));
   }
 }
 
-async function create({ known, promised, chance }: Load, session: Session): Promise<void> {
-  const answer = await session.call("sandbox_create", {
-    memory_mb: 64,
-    workspace_mb: 16,
-    labels: { by: session.name.replace(" ", "-") },
-    wait_s: chance.one([0, 20]),
-  });
+async function create(work: Load, session: Session): Promise<void> {
+  const { known, promised, chance } = work;
+  work.creating += 1;
+  const wait_s = chance.one([0, 20]);
+  const answer = await session.call("sandbox_create", { memory_mb: 64, workspace_mb: 16, wait_s });
   const id = answer?.data["sandbox_id"];
-  if (typeof id !== "string") return;
-  promised.created.add(id);
-  known.add(id);
+  if (typeof id === "string") {
+    promised.created.add(id);
+    const now = wait_s > 0 ? answer : await session.call("sandbox_get", { sandbox_id: id, wait_s: 20 });
+    if (now?.data["state"] === "running") known.add(id);
+  }
+  work.creating -= 1;
 }
 
 async function use(work: Load, session: Session, sandbox: string): Promise<void> {

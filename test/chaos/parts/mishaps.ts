@@ -18,8 +18,8 @@ interface Mishap {
   /** What it befalls: nothing else befalls that until it is mended. */
   part: string;
   holdMs: number;
-  strike(): Promise<void> | void;
-  mend?(): Promise<void> | void;
+  strike(): unknown;
+  mend?(): unknown;
 }
 
 type Kind = (victims: Victims, chance: Chance) => Mishap;

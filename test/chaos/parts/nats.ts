@@ -1,10 +1,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { DiscardPolicy, type NatsConnection } from "nats";
 import { startNats } from "../../../scripts/lib/nats.mjs";
 import { streamName, wantedStream } from "../../../src/events/stream.ts";
-import { again, consumer, crash, type NatsServer, type Received, stored } from "../../support/nats.ts";
+import { again, consumer, crash, type NatsServer, type Received, stored, until } from "../../support/nats.ts";
 
 /** Short, so that a process that is stopped for a while is really past it. */
 export const duplicateWindowMs = 2_000;
@@ -19,11 +20,11 @@ export interface DoomedNats extends AsyncDisposable {
   hang(): void;
   wake(): void;
   /** Takes the publisher's login, or its right to publish, away while the server runs, and gives it back. */
-  revoke(what: "login" | "rights"): Promise<void>;
-  restore(): Promise<void>;
+  revoke(what: "login" | "rights"): void;
+  restore(): void;
   /** Lets the stream refuse what is new, as a full one does, and take it again. */
-  fill(): Promise<void>;
-  drain(): Promise<void>;
+  fill(): Promise<unknown>;
+  drain(): Promise<unknown>;
   /** Everything in the stream, in its order. */
   received(): Promise<Received[]>;
 }
@@ -44,10 +45,17 @@ export async function doomedNats(): Promise<DoomedNats> {
   const shape = { ...wanted, duplicate_window: duplicateWindowMs * 1e6 };
   // The names are the server's own; the 2.x client has enums for them.
   await (await streams(operator)).add(shape as never);
-  const reload = async () => {
-    process.kill(server.pid, "SIGHUP");
-    await operator.flush();
-  };
+  const reload = () => void process.kill(server.pid, "SIGHUP");
+  // The server may have come back a moment ago, and the operator not yet.
+  const reshape = (change: (api: Awaited<ReturnType<typeof streams>>) => Promise<unknown>) =>
+    until("the stream is changed", () =>
+      streams(operator)
+        .then(change)
+        .then(
+          () => true,
+          () => false,
+        ),
+    );
   return {
     env: { NATS_URL: server.url, NATS_USER: "host", NATS_PASSWORD: "h" },
     kill: () => crash(server),
@@ -56,22 +64,33 @@ export async function doomedNats(): Promise<DoomedNats> {
     },
     hang: () => void process.kill(server.pid, "SIGSTOP"),
     wake: () => void process.kill(server.pid, "SIGCONT"),
-    async revoke(what) {
+    revoke(what) {
       grant(what === "login" ? "" : host('{ deny: "chorus.>" }'));
-      await reload();
+      reload();
     },
-    async restore() {
+    restore() {
       grant(host('">"'));
-      await reload();
+      reload();
     },
     async fill() {
-      const api = await streams(operator);
-      const { messages } = (await api.info(streamName)).state;
-      await api.update(streamName, { ...shape, discard: DiscardPolicy.New, max_msgs: Math.max(1, messages) } as never);
+      // A limit below what is there would drop the oldest: nothing may come while it is set.
+      grant(host('{ deny: "chorus.>" }'));
+      reload();
+      let seen = -1;
+      await reshape(async (api) => {
+        const { messages } = (await api.info(streamName)).state;
+        if (messages !== seen) {
+          seen = messages;
+          await delay(100);
+          throw new Error("something is on its way still");
+        }
+        const full = { ...shape, discard: DiscardPolicy.New, max_msgs: Math.max(1, messages) };
+        await api.update(streamName, full as never);
+      });
+      grant(host('">"'));
+      reload();
     },
-    async drain() {
-      await (await streams(operator)).update(streamName, { ...shape, max_msgs: -1 } as never);
-    },
+    drain: () => reshape((api) => api.update(streamName, { ...shape, max_msgs: -1 } as never)),
     async received() {
       const nc = await consumer(server.url, { user: "operator", pass: "o" });
       return stored(nc).finally(() => nc.close());
