@@ -1,5 +1,6 @@
 import type { Actor, JournaledType, SandboxEvent } from "./events.ts";
 import type { GuestFact } from "./guest/types.ts";
+import { isExecIdOf } from "./ids.ts";
 import { isTerminal } from "./lifecycle.ts";
 import { redactCommand } from "./redact.ts";
 import type { ExecRecord, SandboxRecord, Tx } from "./store/types.ts";
@@ -12,11 +13,13 @@ export interface ExecMeta {
 
 /**
  * Turns facts of a guest into state and events, inside one transaction. Whoever reads them, each counts once: only facts above
- * the record's cursor are taken, and the cursor moves with them. Facts are untrusted: they can tell of their own sandbox only.
+ * the record's cursor are taken, and the cursor moves with them. Facts are untrusted: they can tell of their own sandbox only, of
+ * execs that a server of the install started, and of everything else so often.
  * @param pauser who asked for a pause or its end that the facts tell of. @default the guest
  */
 export function applyFacts(
   tx: Tx,
+  install: string,
   sandboxId: string,
   facts: readonly GuestFact[],
   pauser: Actor = { kind: "guest" },
@@ -25,7 +28,9 @@ export function applyFacts(
   if (!before || isTerminal(before.state)) return;
   let record = before;
   for (const fact of facts) {
-    if (fact.seq > record.fact_cursor) record = applyFact(tx, { ...record, fact_cursor: fact.seq }, fact, pauser);
+    if (fact.seq <= record.fact_cursor) continue;
+    record = { ...record, fact_cursor: fact.seq };
+    if (!isMadeUp(install, fact)) record = applyFact(tx, record, fact, pauser);
   }
   // Once for all of them: a record has many indexes, and an exec is two facts.
   if (record !== before) tx.putSandbox(record);
@@ -55,6 +60,7 @@ function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact, pauser: Actor
         tty: fact.tty,
         started_at: fact.at,
         started_event: entry.id,
+        ...(meta.traceparent && { traceparent: meta.traceparent }),
       });
       const now = new Date().toISOString();
       return {
@@ -67,7 +73,6 @@ function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact, pauser: Actor
     case "exec.ended": {
       const exec = tx.exec(id, fact.exec_id);
       if (!exec || exec.completed) return record;
-      const meta = parseMeta(fact.meta);
       completeExec(
         tx,
         exec,
@@ -84,40 +89,30 @@ function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact, pauser: Actor
         },
         fact.omitted_bytes,
         { kind: "guest" },
-        meta.traceparent,
       );
       return record;
     }
-    case "oom":
-      emitCaused(tx, id, fact.exec_id && tx.exec(id, fact.exec_id)?.started_event, {
+    case "oom": {
+      const limit = { kind: "memory", limit: null, observed: fact.oom_kills, action: "killed" } as const;
+      return tellUnasked(tx, record, fact.exec_id, "oom", (exec_id) => ({
         type: "limit.oom",
-        data: {
-          kind: "memory",
-          limit: null,
-          observed: fact.oom_kills,
-          action: "killed",
-          ...(fact.exec_id && { exec_id: fact.exec_id }),
-        },
-      });
-      return record;
-    case "limit":
-      emitCaused(tx, id, fact.exec_id && tx.exec(id, fact.exec_id)?.started_event, {
+        data: { ...limit, ...(exec_id && { exec_id }) },
+      }));
+    }
+    case "limit": {
+      const { limit: kind, max, observed } = fact;
+      if (!isOneOf(limitKinds, kind)) return record;
+      const limit = { kind, limit: max ?? null, observed: observed ?? null, action: actions[kind] };
+      return tellUnasked(tx, record, fact.exec_id, undefined, (exec_id) => ({
         type: "limit.reached",
-        data: {
-          kind: fact.limit,
-          limit: fact.max ?? null,
-          observed: fact.observed ?? null,
-          action: fact.limit === "time" ? "killed" : "none",
-          ...(fact.exec_id && { exec_id: fact.exec_id }),
-        },
-      });
-      return record;
+        data: { ...limit, ...(exec_id && { exec_id }) },
+      }));
+    }
     case "lease.expiring":
-      emitCaused(tx, id, undefined, {
+      return tellUnasked(tx, record, undefined, "expiring", () => ({
         type: "lifecycle.expiring",
         data: { kind: fact.lease, in_s: Math.round(fact.in_ms / 1000) },
-      });
-      return record;
+      }));
     case "lease.over":
       if (fact.lease === "boot" || record.ending) return record;
       // By this host's clock: what the keeper measures from.
@@ -126,6 +121,10 @@ function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact, pauser: Actor
     case "resumed": {
       const paused = fact.kind === "paused";
       if ((record.state === "paused") === paused || record.state === "creating") return record;
+      if (pauser.kind === "guest") {
+        if (!mayTell(record)) return record;
+        return changePaused(tx, counted(record), paused, pauser);
+      }
       return changePaused(tx, record, paused, pauser);
     }
     default:
@@ -140,8 +139,8 @@ export function completeExec(
   completed: NonNullable<ExecRecord["completed"]>,
   omittedBytes: number | null,
   actor: Actor,
-  traceparent?: string,
 ): void {
+  const limited = completed.ended_by === "timeout" || completed.ended_by === "oom";
   tx.putExec({ ...exec, completed });
   tx.emit(exec.sandbox_id, {
     type: "exec.completed",
@@ -158,8 +157,8 @@ export function completeExec(
       omitted_bytes: omittedBytes,
     },
     actor,
-    cause: exec.started_event,
-    ...(traceparent && { traceparent }),
+    cause: (limited && exec.limit_event) || exec.started_event,
+    ...(exec.traceparent && { traceparent: exec.traceparent }),
   });
 }
 
@@ -176,16 +175,49 @@ export function changePaused(tx: Tx, record: SandboxRecord, paused: boolean, act
   return after;
 }
 
+const limitKinds = ["cpu", "pids", "workspace", "time", "output"] as const;
+const actions = { cpu: "throttled", pids: "none", workspace: "none", time: "killed", output: "none" } as const;
+
+const isOneOf = <T extends string>(known: readonly T[], word: string): word is T => known.some((one) => one === word);
+
+/** Events a guest may make by itself in its sandbox's life: an honest one makes a few, a captured one must not fill the journal. */
+const mostUnasked = 1_000;
+
+const mayTell = (record: SandboxRecord): boolean => (record.told?.count ?? 0) < mostUnasked;
+const counted = (record: SandboxRecord): SandboxRecord => ({
+  ...record,
+  told: { ...record.told, count: (record.told?.count ?? 0) + 1 },
+});
+
 type Told<T extends JournaledType> = { type: T; data: Extract<SandboxEvent, { type: T }>["data"] };
 
-function emitCaused(
+/** Tells what the guest says without having been asked; of an exec when it is one it may speak of. Returns the record after it. */
+function tellUnasked(
   tx: Tx,
-  sandboxId: string,
-  cause: string | null | undefined,
-  told: Told<"limit.oom"> | Told<"limit.reached"> | Told<"lifecycle.expiring">,
-): void {
-  tx.emit(sandboxId, { ...told, actor: { kind: "guest" }, ...(cause && { cause }) });
+  record: SandboxRecord,
+  execId: string | null | undefined,
+  leadsTo: "oom" | "expiring" | undefined,
+  told: (execId?: string) => Told<"limit.oom"> | Told<"limit.reached"> | Told<"lifecycle.expiring">,
+): SandboxRecord {
+  if (!mayTell(record)) return record;
+  const id = record.sandbox_id;
+  const exec = execId ? tx.exec(id, execId) : undefined;
+  const event = told(exec?.exec_id);
+  const entry = tx.emit(id, {
+    ...event,
+    actor: { kind: "guest" },
+    ...(exec && { cause: exec.started_event }),
+    ...(exec?.traceparent && { traceparent: exec.traceparent }),
+  });
+  if (exec && !exec.completed && "action" in event.data && event.data.action === "killed")
+    tx.putExec({ ...exec, limit_event: entry.id });
+  const after = counted(record);
+  return leadsTo ? { ...after, told: { count: 0, ...after.told, [leadsTo]: entry.id } } : after;
 }
+
+/** Of an exec that no server of the install started. */
+const isMadeUp = (install: string, fact: GuestFact): boolean =>
+  (fact.kind === "exec.started" || fact.kind === "exec.ended") && !isExecIdOf(install, fact.exec_id);
 
 const earliest = (a: string, b: string): string => (a < b ? a : b);
 const latest = (a: string, b: string): string => (a > b ? a : b);

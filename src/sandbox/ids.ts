@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { createHmac, randomBytes } from "node:crypto";
 
 const alphabet = "0123456789abcdefghjkmnpqrstvwxyz";
 
@@ -8,8 +8,23 @@ function token(): string {
 }
 
 export const newSandboxId = (): string => `sb_${token()}`;
-export const newExecId = (): string => `ex_${token()}`;
 export const isSandboxId = (text: string): boolean => /^sb_[0-9a-z]{16}$/.test(text);
+
+/**
+ * Ids of execs end in a mark that only servers of the install can make: whatever a captured guest tells of, what no server
+ * started is known for it, without a record of what was.
+ */
+export const newExecId = (install: string): string => markedExecId(install, token().slice(0, 10));
+export const markedExecId = (install: string, body: string): string => `ex_${body}${mark(install, body)}`;
+export const isExecIdOf = (install: string, execId: string): boolean =>
+  execId.startsWith("ex_") && execId.endsWith(mark(install, execId.slice(3, -markLength)));
+
+const markLength = 6;
+
+function mark(install: string, body: string): string {
+  const bytes = createHmac("sha256", install).update(body).digest().subarray(0, markLength);
+  return Array.from(bytes, (byte) => alphabet[byte & 31]).join("");
+}
 
 /** UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, the rest random. */
 export function uuidv7(now = Date.now()): string {

@@ -34,7 +34,7 @@ async function settle(core: Core, sandboxId: string, status: BackendStatus | und
     const facts = parseFlightRecorder(words);
     const death = status && { exit_code: status.exit_code ?? null, oom_killed: status.oom_killed };
     const told = await core.store.write((tx) => {
-      applyFacts(tx, sandboxId, facts);
+      applyFacts(tx, core.store.installId, sandboxId, facts);
       return endSandbox(tx, sandboxId, death);
     });
     if (told) core.logger.info({ sandbox_id: sandboxId, reason: told, ...death }, "sandbox ended");
@@ -96,7 +96,7 @@ function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined): string
       ...totals,
     },
   });
-  let cause: string | undefined;
+  let cause = ledTo(record, reason, death);
   if (death) {
     cause = tx.emit(sandboxId, {
       type: "lifecycle.died",
@@ -108,6 +108,7 @@ function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined): string
         uptime_ms: record.ready_at ? Math.max(0, Date.parse(at) - Date.parse(record.ready_at)) : null,
       },
       actor: { kind: "engine" },
+      ...(cause && { cause }),
     }).id;
   }
   tx.emit(sandboxId, {
@@ -120,6 +121,12 @@ function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined): string
     ...(cause && { cause }),
   });
   return reason;
+}
+
+/** The event that this death follows from, when one was told. */
+function ledTo(record: SandboxRecord, reason: string, death: Death | undefined): string | undefined {
+  if (reason === "ttl" || reason === "idle") return record.told?.expiring;
+  return death?.oom_killed ? record.told?.oom : undefined;
 }
 
 /** The other terminal transition: a sandbox that never became ready. */

@@ -25,12 +25,16 @@ export function fileContract(house: () => ContractHouse): void {
       omitted: false,
       file: { type: "file", size_bytes: 7, etag: written?.etag },
     });
-    const { segments } = await guest.startExec(newExecId(), { argv: ["cat", "dir/sub/a.txt"] }, { wait_ms: 20_000 });
+    const { segments } = await guest.startExec(
+      newExecId("tests"),
+      { argv: ["cat", "dir/sub/a.txt"] },
+      { wait_ms: 20_000 },
+    );
     expect(String(segments[0]?.bytes)).toBe("hällo\n");
   });
 
   test("commands' files are read, with their bytes as they are", async () => {
-    await guest.startExec(newExecId(), { command: "printf '\\001\\177x' > made" }, { wait_ms: 20_000 });
+    await guest.startExec(newExecId("tests"), { command: "printf '\\001\\177x' > made" }, { wait_ms: 20_000 });
     const { bytes } = await guest.readFile({ path: "made", max_bytes: 10 });
     expect([...bytes]).toEqual([1, 127, 120]);
   });

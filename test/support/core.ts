@@ -12,6 +12,7 @@ import { MemoryBackend } from "../../src/sandbox/backends/memory/memory.ts";
 import { Connections } from "../../src/sandbox/connections.ts";
 import type { Core } from "../../src/sandbox/core.ts";
 import type { HostDir } from "../../src/sandbox/host-dirs.ts";
+import { markedExecId } from "../../src/sandbox/ids.ts";
 import { Keeper, type KeeperOptions } from "../../src/sandbox/keeper.ts";
 import { StatsReader } from "../../src/sandbox/observe.ts";
 import { effectivePolicy, type policyFileSchema } from "../../src/sandbox/policy.ts";
@@ -166,6 +167,9 @@ export class World {
 
 /** A keeper whose rounds a test need not wait for. */
 const quick = { renewMs: 20, staleMs: 60_000, sweepMs: 20 };
+
+/** An exec's id as a server of that install makes it, with a name in it. */
+export const ex = ({ store }: TestProcess, name: string): string => markedExecId(store.installId, name);
 
 /** What the journal tells of a sandbox, oldest first. */
 export function story(store: Store, sandboxId: string): string[] {

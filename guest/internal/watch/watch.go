@@ -189,7 +189,9 @@ func (w *Watch) checkWorkspace() {
 		level = 2
 	case percent < 70:
 		level = 0
-	case percent >= 80 && (w.full == 0 || percent < 95):
+	case percent < 80 && w.full == 2:
+		level = 1
+	case percent >= 80 && w.full == 0:
 		level = 1
 	}
 	if level > w.full {

@@ -124,7 +124,8 @@ const knownFact = z.discriminatedUnion("kind", [
   z.object({
     ...common,
     kind: z.literal("limit"),
-    limit: z.enum(["pids", "workspace", "output", "time"]),
+    // A newer guest may know of more.
+    limit: z.string().max(32),
     observed: amount,
     max: amount,
     exec_id: id.nullish(),

@@ -58,6 +58,8 @@ export interface SandboxRecord {
   /** Last sequence given to an event of this sandbox. 0: none. */
   sequence: number;
   execs_total: number;
+  /** Of what its guest told unasked: how many events it made, and the newest that may lead to its death. */
+  told?: { count: number; expiring?: string; oom?: string };
   /** Someone asked for its end; a death after this is expected. */
   ending?: {
     reason: EndReason;
@@ -110,6 +112,9 @@ export interface ExecRecord {
   started_at: string;
   /** Event id of exec.started: `cause` of what follows from it. */
   started_event: string;
+  /** Event id of the limit that ended it: `cause` of its end. */
+  limit_event?: string;
+  traceparent?: string;
   completed?: {
     status: Exclude<ExecStatus, "running">;
     exit_code: number | null;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { MemoryEngine } from "../../../src/sandbox/backends/memory/engine.ts";
 import { settleDeath } from "../../../src/sandbox/settle.ts";
-import { call, fakeOf, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
+import { call, ex, fakeOf, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
 import { eventually } from "../../support/server.ts";
 
 const over = (process: TestProcess, id: string) =>
@@ -39,8 +39,8 @@ describe("a death", () => {
     const first = await world.process();
     const id = await first.create();
     const guest = await first.core.connections.guest(id);
-    await guest.startExec("ex_done", { command: "exit 7" }, { wait_ms: 10_000 });
-    await guest.startExec("ex_open", { command: "sleep 600" }, {});
+    await guest.startExec(ex(first, "done"), { command: "exit 7" }, { wait_ms: 10_000 });
+    await guest.startExec(ex(first, "open"), { command: "sleep 600" }, {});
     await first[Symbol.asyncDispose]();
     world.engine.crash(id);
 
@@ -48,8 +48,8 @@ describe("a death", () => {
     await next.keep();
     await over(next, id);
     expect(told(next.store, id, "exec.completed")).toMatchObject([
-      { exec_id: "ex_done", status: "exited", exit_code: 7, ended_by: "self" },
-      { exec_id: "ex_open", status: "lost", exit_code: null, ended_by: "sandbox" },
+      { exec_id: ex(next, "done"), status: "exited", exit_code: 7, ended_by: "self" },
+      { exec_id: ex(next, "open"), status: "lost", exit_code: null, ended_by: "sandbox" },
     ]);
     expect(story(next.store, id).slice(-2)).toEqual(["lifecycle.died", "lifecycle.destroyed"]);
     expect((await next.service.get(id, {}, call)).ended?.last_execs).toHaveLength(2);
@@ -61,7 +61,7 @@ describe("a death", () => {
     const process = await world.process();
     const id = await process.create();
     const guest = await process.core.connections.guest(id);
-    await guest.startExec("ex_done", { command: "true" }, { wait_ms: 10_000 });
+    await guest.startExec(ex(process, "done"), { command: "true" }, { wait_ms: 10_000 });
     process.backend.hooks.lastWords = () => world.engine.unreachable(true);
     world.engine.crash(id);
     await eventually("its loss was looked into", () => process.core.settling.size === 0 && guest.isClosed);
@@ -72,7 +72,9 @@ describe("a death", () => {
     await process.keep();
     world.engine.unreachable(false);
     await over(process, id);
-    expect(told(process.store, id, "exec.completed")).toMatchObject([{ exec_id: "ex_done", status: "exited" }]);
+    expect(told(process.store, id, "exec.completed")).toMatchObject([
+      { exec_id: ex(process, "done"), status: "exited" },
+    ]);
   });
 
   it("is found by whoever uses the sandbox while the keeper is suspended", async () => {

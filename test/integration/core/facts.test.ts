@@ -1,8 +1,9 @@
 import { expect, it, vi } from "vitest";
 import type { GuestFact } from "../../../src/sandbox/guest/types.ts";
+import { newExecId } from "../../../src/sandbox/ids.ts";
 import { drainFacts, ingest } from "../../../src/sandbox/ingest.ts";
 import { deadline } from "../../../src/sandbox/wait.ts";
-import { call, entries, fakeOf, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
+import { call, entries, ex, fakeOf, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
 import { eventually } from "../../support/server.ts";
 
 const startedAndEnded = ["exec.started", "exec.completed"];
@@ -16,7 +17,7 @@ async function guestOf(process: TestProcess, id: string) {
 /** Execs that nobody has told of yet: started behind the service's back. */
 async function unread(process: TestProcess, id: string, ...execs: string[]) {
   const guest = await guestOf(process, id);
-  for (const exec of execs) await guest.startExec(exec, { command: "true" }, { wait_ms: 10_000 });
+  for (const exec of execs) await guest.startExec(ex(process, exec), { command: "true" }, { wait_ms: 10_000 });
   return guest;
 }
 
@@ -55,7 +56,7 @@ it("the keeper follows sandboxes of other processes", async () => {
   const [keeper, other] = [await world.process(), await world.process()];
   await keeper.keep();
   const id = await other.create();
-  await unread(other, id, "ex_1");
+  await unread(other, id, "1");
   await eventually("the keeper told of it", () => execStory(other, id).length === 2);
 });
 
@@ -63,7 +64,7 @@ it("facts count once when two processes read them, in either order and interleav
   const world = new World();
   const [one, two] = [await world.process(), await world.process()];
   const id = await one.create();
-  const guest = await unread(one, id, "ex_1", "ex_2", "ex_3");
+  const guest = await unread(one, id, "1", "2", "3");
   const all = await guest.facts(0, 0);
   const half = { ...all, facts: all.facts.slice(0, 3) };
   await Promise.all([
@@ -82,13 +83,13 @@ it("execs whose ends left the guest's log are told from its list, or as lost, wi
   const process = await new World().process();
   const id = await process.create();
   const guest = await guestOf(process, id);
-  const start = (exec: string, command: string) => guest.startExec(exec, { command }, {});
-  await start("ex_runs", "sleep 600");
-  await start("ex_ended", "sleep 600");
-  await start("ex_forgotten", "sleep 600");
+  const start = (exec: string, command: string) => guest.startExec(ex(process, exec), { command }, {});
+  await start("runs", "sleep 600");
+  await start("ended", "sleep 600");
+  await start("forgotten", "sleep 600");
   await drainFacts(process.core, id, guest, deadline(1_000));
-  await guest.killExec("ex_ended", { grace_ms: 0 });
-  fakeOf(process.backend.host, id).guest.execs.delete("ex_forgotten");
+  await guest.killExec(ex(process, "ended"), { grace_ms: 0 });
+  fakeOf(process.backend.host, id).guest.execs.delete(ex(process, "forgotten"));
   const { guest: fake } = fakeOf(process.backend.host, id);
   for (let i = 0; i < 1_100; i++) fake.facts.add("limit", { limit: "pids", observed: 1, max: 1 });
 
@@ -97,17 +98,17 @@ it("execs whose ends left the guest's log are told from its list, or as lost, wi
   await ingest(process.core, id, facts, guest);
   expect(writes).toHaveBeenCalledTimes(1);
   expect(told(process.store, id, "exec.completed")).toMatchObject([
-    { exec_id: "ex_ended", status: "killed", ended_by: "kill" },
-    { exec_id: "ex_forgotten", status: "lost", exit_code: null },
+    { exec_id: ex(process, "ended"), status: "killed", ended_by: "kill" },
+    { exec_id: ex(process, "forgotten"), status: "lost", exit_code: null },
   ]);
-  expect(process.store.openExecs(id).map(({ exec_id }) => exec_id)).toEqual(["ex_runs"]);
+  expect(process.store.openExecs(id).map(({ exec_id }) => exec_id)).toEqual([ex(process, "runs")]);
 });
 
 it("an exec that starts while lost facts are looked into is not taken for ended", async () => {
   const process = await new World().process();
   const id = await process.create();
   const guest = await guestOf(process, id);
-  await guest.startExec("ex_1", { command: "sleep 600" }, {});
+  await guest.startExec(ex(process, "1"), { command: "sleep 600" }, {});
   await drainFacts(process.core, id, guest, deadline(1_000));
   const cursor = recordOf(process.store, id).fact_cursor;
   const late = Object.create(guest, {
@@ -115,7 +116,7 @@ it("an exec that starts while lost facts are looked into is not taken for ended"
       value: async () => {
         const execs = await guest.listExecs();
         await process.store.write((tx) => {
-          const exec = tx.exec(id, "ex_1");
+          const exec = tx.exec(id, ex(process, "1"));
           if (exec) tx.putExec({ ...exec, exec_id: "ex_2" });
         });
         return execs;
@@ -134,12 +135,12 @@ it("what a captured guest makes up stays its own and breaks nothing", async () =
   const cursor = recordOf(process.store, id).fact_cursor;
   const lies = [
     ended(cursor + 1, "ex_never"),
-    started(cursor + 2, "ex_twice"),
-    started(cursor + 3, "ex_twice"),
-    ended(cursor + 4, "ex_twice"),
-    ended(cursor + 5, "ex_twice"),
+    started(cursor + 2, ex(process, "twice")),
+    started(cursor + 3, ex(process, "twice")),
+    ended(cursor + 4, ex(process, "twice")),
+    ended(cursor + 5, ex(process, "twice")),
     fact(cursor + 6, { kind: "lease.over", lease: "idle", at: "2026-99-99T99:99:99Z" }),
-    { ...started(cursor + 7, "ex_future"), at: "9999-12-31T23:59:59Z" },
+    { ...started(cursor + 7, ex(process, "future")), at: "9999-12-31T23:59:59Z" },
     fact(Number.MAX_SAFE_INTEGER - 1, { kind: "resumed" }),
   ];
   await ingest(process.core, id, { facts: lies, oldest: 1, next: Number.MAX_SAFE_INTEGER }, guest);
@@ -150,6 +151,38 @@ it("what a captured guest makes up stays its own and breaks nothing", async () =
   await process.service.destroy(id, call);
   expect(execStory(process, id)).toHaveLength(4);
   expect(story(process.store, id).at(-1)).toBe("lifecycle.destroyed");
+});
+
+it("a captured guest tells of no exec that no server started, and of the rest only so often", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  const guest = await guestOf(process, id);
+  const known = ex(process, "known");
+  await guest.startExec(known, { command: "sleep 600" }, {});
+  await drainFacts(process.core, id, guest, deadline(1_000));
+  const before = entries(process.store, id).length;
+  let seq = recordOf(process.store, id).fact_cursor;
+  const lie = async (make: (seq: number) => GuestFact[], times: number) => {
+    const facts = Array.from({ length: times }, () => make(++seq)).flat();
+    await ingest(process.core, id, { facts, oldest: 1, next: seq + 1 }, guest);
+  };
+  // Ids as they look, an id of another install, and one that was guessed at.
+  const forged = [newExecId("another install"), `${known.slice(0, -1)}0`, `ex_${"0".repeat(16)}`, "ex_1"];
+  for (const exec of forged) await lie((n) => [started(n, exec)], 100);
+  for (const exec of forged) await lie((n) => [ended(n, exec)], 100);
+  expect(entries(process.store, id)).toHaveLength(before);
+  expect(process.store.execs(id, 1_000)).toHaveLength(1);
+
+  await lie((n) => [fact(n, { kind: "oom", oom_kills: n, exec_id: forged[0] })], 600);
+  await lie((n) => [fact(n, { kind: n % 2 ? "paused" : "resumed" })], 600);
+  await lie((n) => [fact(n, { kind: "lease.expiring", lease: "ttl", in_ms: 1 })], 600);
+  expect(entries(process.store, id)).toHaveLength(before + 1_000);
+  expect(told(process.store, id, "limit.oom")[0]).not.toHaveProperty("exec_id");
+  // What servers do is told all the same.
+  await process.service.update(id, { paused: recordOf(process.store, id).state !== "paused" }, call);
+  await process.service.destroy(id, call);
+  expect(story(process.store, id).slice(-2)).toEqual(["lifecycle.died", "lifecycle.destroyed"]);
+  expect(entries(process.store, id)).toHaveLength(before + 1_004);
 });
 
 it("a guest that always answers at once is not asked all the time", async () => {

@@ -1,6 +1,6 @@
 import { expect, it, vi } from "vitest";
 import { progressText } from "../../../src/sandbox/follow.ts";
-import { call, fakeOf, World } from "../../support/core.ts";
+import { call, ex, fakeOf, World } from "../../support/core.ts";
 import { eventually } from "../../support/server.ts";
 
 async function sandbox() {
@@ -100,7 +100,7 @@ it("tells of an exec what is still known: forgotten by the guest, or gone with i
 
 it("lists what another process started a moment ago", async () => {
   const { process, service, id, guest } = await sandbox();
-  const unheard = guest.start("ex_unheard", { command: "sleep 600" });
+  const unheard = guest.start(ex(process, "unheard"), { command: "sleep 600" });
   const { execs } = await service.execList(id, call);
   expect(execs).toMatchObject([{ exec_id: unheard.id, status: "running", stdout_bytes: 0 }]);
   expect(process.store.openExecs(id)).toHaveLength(1);
