@@ -28,7 +28,7 @@ export function confinementOf(policy: Policy, profile: Profile): Confinement {
   return {
     capabilities: profile === "dev" ? policy.capabilities : [],
     ...security,
-    ...(seccomp && { seccomp: seccomp.json }),
+    ...(seccomp?.json !== undefined && { seccomp: seccomp.json }),
     dns: policy.dns,
     ulimits: policy.ulimits,
   };

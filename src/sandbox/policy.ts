@@ -72,8 +72,8 @@ export interface Security {
 export interface SeccompProfile {
   file: string;
   sha256: string;
-  /** Compact JSON. */
-  json: string;
+  /** Compact JSON; left out where the policy is shown. */
+  json?: string;
 }
 
 /** Smallest values that still make a working sandbox. */
@@ -148,7 +148,8 @@ export function contradictions(policy: Policy): string[] {
 export function shownPolicy(policy: Policy): Policy {
   const { seccomp } = policy.security;
   if (seccomp === undefined) return policy;
-  return { ...policy, security: { ...policy.security, seccomp: { ...seccomp, json: "" } } };
+  const { file, sha256 } = seccomp;
+  return { ...policy, security: { ...policy.security, seccomp: { file, sha256 } } };
 }
 
 function lowered(defaults: PerSandbox, maxima: PerSandbox): PerSandbox {

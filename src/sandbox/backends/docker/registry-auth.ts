@@ -43,7 +43,9 @@ export async function registryAuth(
   const config = await readConfig(join(configDir, "config.json"));
   if (config === undefined) return undefined;
   const key = domain === "docker.io" ? hubKey : domain;
-  const helper = config.credHelpers?.[key] ?? config.credHelpers?.[domain] ?? (config.credsStore || undefined);
+  // By own names only: agents choose the domain, and `toString` is one.
+  const helpers = new Map(Object.entries(config.credHelpers ?? {}));
+  const helper = helpers.get(key) ?? helpers.get(domain) ?? (config.credsStore || undefined);
   const found = helper === undefined ? undefined : await askHelper(helper, key, signal);
   const credentials = found ?? decoded(entryOf(config.auths ?? {}, key));
   return credentials && encoded(credentials, key);
