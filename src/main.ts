@@ -49,6 +49,7 @@ const serving = serve({
   input: process.stdin,
   output: process.stdout,
   sandboxes: () => runtime.sandboxes(),
+  preload: () => runtime.preload(),
   policyView,
   // Read by few, so loaded when read.
   eventSchemas: async () => (await import("./events/schemas.ts")).eventSchemas(),

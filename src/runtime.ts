@@ -15,6 +15,17 @@ export interface Surroundings {
   version: string;
 }
 
+const load = () =>
+  Promise.all([
+    import("./sandbox/store/index.ts"),
+    import("./sandbox/connections.ts"),
+    import("./sandbox/service.ts"),
+    import("./sandbox/observe.ts"),
+    import("./sandbox/keeper.ts"),
+    import("./sandbox/access.ts"),
+    import("./events/envelope.ts"),
+  ]);
+
 /** The first call after a crash hears of what happened meanwhile, if engine and store tell within this time. */
 const firstLookMs = 2_000;
 
@@ -45,6 +56,13 @@ export class Runtime implements AsyncDisposable {
     return this.#opening;
   }
 
+  /** Loads the code that the first call needs, so that it need not wait for it. Touches nothing; a failure is the first call's to tell. */
+  preload(): void {
+    Promise.all([load(), import("./sandbox/backends/docker/index.ts"), import("lmdb"), import("dockerode")]).catch(
+      () => {},
+    );
+  }
+
   async #start(): Promise<Sandboxes> {
     const config = this.#config;
     const logger = this.#logger;
@@ -56,15 +74,7 @@ export class Runtime implements AsyncDisposable {
       { Keeper },
       { settleOnLoss },
       { toCloudEvent },
-    ] = await Promise.all([
-      import("./sandbox/store/index.ts"),
-      import("./sandbox/connections.ts"),
-      import("./sandbox/service.ts"),
-      import("./sandbox/observe.ts"),
-      import("./sandbox/keeper.ts"),
-      import("./sandbox/access.ts"),
-      import("./events/envelope.ts"),
-    ]);
+    ] = await load();
     const host = (installId: string) => config.host ?? `${this.#around.hostname}-${installId.slice(0, 6)}`;
     const store = await openStore({ dataDir: config.dataDir, host, tenant: config.tenant, logger });
     this.#open.push(store);

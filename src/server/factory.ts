@@ -8,16 +8,17 @@ import {
 import { SandboxError } from "../errors.ts";
 import type { Sandboxes } from "../sandbox/api.ts";
 import { isObject } from "../tools/coerce.ts";
-import { type Connection, callTool, cancellation, type Log, toCall } from "./call-tool.ts";
+import { type Connection, cancellation, type Log, toCall } from "./call.ts";
 import { complete } from "./completion.ts";
 import type { PolicyView } from "./instructions.ts";
 import { listResources, protocolError, readResource, resourceTemplates } from "./resources.ts";
 import { Subscriptions } from "./subscriptions.ts";
-import { toolList } from "./tool-list.ts";
 
 export interface McpServerOptions {
   /** Called at the first call that needs it, and again after a failure; clients spawn servers just to look. */
   sandboxes: () => Promise<Sandboxes> | Sandboxes;
+  /** Called when a client has listed the tools: what the first call will need may be loaded. */
+  preload?: () => void;
   policyView: PolicyView;
   /** Content of `schema://events`. */
   eventSchemas: () => unknown;
@@ -37,6 +38,17 @@ export interface McpServing {
 }
 
 const cacheHint = { ttlMs: 300_000, cacheScope: "private" } as const;
+
+let loaded: Promise<typeof import("./call-tool.ts") & typeof import("./tool-list.ts")> | undefined;
+
+/** The schemas of the tools take longer to make than all else here: a client that only says hello does not wait for them. */
+function tools(): NonNullable<typeof loaded> {
+  loaded ??= Promise.all([import("./call-tool.ts"), import("./tool-list.ts")]).then(([call, list]) => ({
+    ...call,
+    ...list,
+  }));
+  return loaded;
+}
 
 /** Servers for one connection: whichever instance was made last is the one that lives. */
 export function createMcpServerFactory(options: McpServerOptions): McpServing {
@@ -84,8 +96,13 @@ export function createMcpServerFactory(options: McpServerOptions): McpServing {
   const addHandlers = (connection: Connection): void => {
     const { server } = connection;
     const callOf = (ctx: Parameters<typeof toCall>[0]) => toCall(ctx, connection, cancellation(ctx, connection)).call;
-    server.setRequestHandler("tools/list", () => toolList(network));
-    server.setRequestHandler("tools/call", (request, ctx) => callTool(request, ctx, connection));
+    server.setRequestHandler("tools/list", async () => {
+      const { toolList } = await tools();
+      // Who asks for the tools means to use them.
+      if (options.preload) setImmediate(options.preload);
+      return toolList(network);
+    });
+    server.setRequestHandler("tools/call", async (request, ctx) => (await tools()).callTool(request, ctx, connection));
     server.setRequestHandler("resources/list", (_request, ctx) => listResources(opened(), callOf(ctx)));
     server.setRequestHandler("resources/templates/list", () => resourceTemplates);
     server.setRequestHandler("resources/read", ({ params }, ctx) =>
