@@ -1,6 +1,7 @@
-import type { Database as LmdbDatabase, RootDatabase } from "lmdb";
+import type { RootDatabase } from "lmdb";
 import { SandboxError } from "../../errors.ts";
 import { storeFailure } from "./failures.ts";
+import { type Kept, Table } from "./table.ts";
 
 /** How long closing waits for what is under way. */
 const closeWaitMs = 3000;
@@ -20,15 +21,6 @@ const options = {
 
 type Root = RootDatabase<string, string>;
 
-interface Range {
-  /** Included. */
-  start?: string;
-  /** Excluded. */
-  end?: string;
-  reverse?: boolean;
-  limit?: number;
-}
-
 /** The LMDB environment: transactions that keep all or nothing, and what may be asked of it when. */
 export class Database {
   readonly #root: Root;
@@ -36,6 +28,8 @@ export class Database {
   /** How long a write waits for the lock that another process holds. LMDB frees it when that process dies. */
   readonly #lockWaitMs: number;
   readonly #running = new Set<Promise<unknown>>();
+  /** Tables the plan that runs has written to. */
+  readonly #written = new Set<Kept>();
   #writing = false;
   #closed = false;
 
@@ -82,11 +76,15 @@ export class Database {
       phase = "started";
       this.#writing = true;
       try {
-        return { result: plan() };
+        const result = plan();
+        for (const table of this.#written) table.flush();
+        return { result };
       } catch (error) {
+        for (const table of this.#written) table.forget();
         thrown = { error };
         throw error;
       } finally {
+        this.#written.clear();
         this.#writing = false;
       }
     });
@@ -150,6 +148,11 @@ export class Database {
     if (this.#closed) throw new SandboxError("ABORTED", "The store is closed.", { next: "Start the server again." });
   }
 
+  /** A table tells of the first thing it keeps back for the end of the plan. */
+  written(table: Kept): void {
+    this.#written.add(table);
+  }
+
   assertWriting(): void {
     this.assertOpen();
     if (!this.#writing) throw new SandboxError("INTERNAL", "The store is written only inside a plan.");
@@ -168,59 +171,4 @@ export class Database {
 /** `sync` is in lmdb's code and missing in its types. */
 function canSync(root: Root): root is Root & { sync(done: (error?: unknown) => void): void } {
   return "sync" in root && typeof root.sync === "function";
-}
-
-/** One named table of JSON values. The only place where stored text becomes typed values again. */
-export class Table<V> {
-  readonly #database: Database;
-  readonly #db: LmdbDatabase<string, string>;
-
-  constructor(database: Database, db: LmdbDatabase<string, string>) {
-    this.#database = database;
-    this.#db = db;
-  }
-
-  get(key: string): V | undefined {
-    return this.sized(key)?.value;
-  }
-
-  /** The value with its stored size in bytes. */
-  sized(key: string): { value: V; bytes: number } | undefined {
-    this.#database.assertOpen();
-    const text = this.#db.get(key);
-    if (text === undefined) return undefined;
-    // Only `put` writes here, and its argument is a V; who else can write the file is this user, who owns the store anyway.
-    return { value: JSON.parse(text) as V, bytes: Buffer.byteLength(text) };
-  }
-
-  /** Returns the stored size in bytes. */
-  put(key: string, value: V): number {
-    this.#database.assertWriting();
-    const text = JSON.stringify(value);
-    this.#db.putSync(key, text);
-    return Buffer.byteLength(text);
-  }
-
-  remove(key: string): void {
-    this.#database.assertWriting();
-    this.#db.removeSync(key);
-  }
-
-  /** All at once rather than as an iterator: an iterator left half-way would pin a snapshot. */
-  keys(range: Range): string[] {
-    this.#database.assertOpen();
-    const { start, end, reverse = false, limit } = range;
-    // LMDB takes the first bound in reading order as included; backwards that would be `end`, so it is skipped by name.
-    const options = reverse
-      ? {
-          ...(end === undefined ? {} : { start: end, exclusiveStart: true }),
-          ...(start === undefined ? {} : { end: start, inclusiveEnd: true }),
-        }
-      : { ...(start === undefined ? {} : { start }), ...(end === undefined ? {} : { end }) };
-    return [...this.#db.getKeys({ ...options, reverse, ...(limit === undefined ? {} : { limit }) })];
-  }
-
-  values(range: Range): V[] {
-    return this.keys(range).flatMap((key) => this.get(key) ?? []);
-  }
 }

@@ -68,7 +68,7 @@ export function appendEvent(numbering: Numbering, sandboxId: string, event: Sand
     },
   };
   const position = digits(cursor);
-  const bytes = tables.journal.put(position, entry);
+  const bytes = tables.journal.append(position, entry);
   if (bytes > mostBytes) {
     throw new SandboxError("INTERNAL", `An event of type ${event.type} has ${bytes} bytes, more than ${mostBytes}.`);
   }

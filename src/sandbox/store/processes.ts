@@ -12,8 +12,13 @@ const read = (path: string): string | undefined => {
   }
 };
 
-/** Empty where the system does not tell; then pids are all there is to go by. */
-export const bootId = (): string => read("/proc/sys/kernel/random/boot_id")?.trim() ?? "";
+let boot: string | undefined;
+
+/** Empty where the system does not tell; then pids are all there is to go by. A process sees one boot. */
+export function bootId(): string {
+  boot ??= read("/proc/sys/kernel/random/boot_id")?.trim() ?? "";
+  return boot;
+}
 
 /** Start time of a running process, empty where the system does not tell, undefined when there is no such process. */
 export function startTime(pid: number): string | undefined {

@@ -146,9 +146,13 @@ export class Records {
     const { execs, execsByTime, openExecs } = this.#tables;
     const id = key(record.sandbox_id, record.exec_id);
     const previous = execs.get(id);
-    if (previous && execPlace(previous) !== execPlace(record)) execsByTime.remove(execPlace(previous));
     execs.put(id, record);
-    execsByTime.put(execPlace(record), record.exec_id);
+    const place = execPlace(record);
+    const before = previous && execPlace(previous);
+    if (before !== place) {
+      if (before !== undefined) execsByTime.remove(before);
+      execsByTime.put(place, record.exec_id);
+    }
     if (record.completed) openExecs.remove(id);
     else openExecs.put(id, record.exec_id);
   }

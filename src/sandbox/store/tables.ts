@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { SandboxError } from "../../errors.ts";
 import type { JournalEntry } from "../events.ts";
-import type { Database, Table } from "./database.ts";
+import type { Database } from "./database.ts";
+import type { Table } from "./table.ts";
 import type { ExecRecord, PoolMember, ProcessRecord, SandboxRecord } from "./types.ts";
 
 /** Raised with every change that an older server would misread. */

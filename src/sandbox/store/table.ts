@@ -1,0 +1,109 @@
+import type { Database as LmdbDatabase } from "lmdb";
+
+interface Range {
+  /** Included. */
+  start?: string;
+  /** Excluded. */
+  end?: string;
+  reverse?: boolean;
+  limit?: number;
+}
+
+/** Holds what a plan wrote until its end. */
+export interface Kept {
+  flush(): void;
+  forget(): void;
+}
+
+/** What a table asks of its environment. */
+interface Environment {
+  assertOpen(): void;
+  assertWriting(): void;
+  written(table: Kept): void;
+}
+
+/**
+ * One named table of JSON values. The only place where stored text becomes typed values again. What a plan writes is kept back until
+ * its end, so that a record which is read and written several times in it, as one exec does, costs one of each.
+ */
+export class Table<V> implements Kept {
+  readonly #environment: Environment;
+  readonly #db: LmdbDatabase<string, string>;
+  /** Written by the plan that runs; undefined: removed. */
+  readonly #pending = new Map<string, V | undefined>();
+
+  constructor(environment: Environment, db: LmdbDatabase<string, string>) {
+    this.#environment = environment;
+    this.#db = db;
+  }
+
+  /** The value; not to be changed, since others in the same plan may have it, too. */
+  get(key: string): V | undefined {
+    if (this.#pending.has(key)) return this.#pending.get(key);
+    return this.sized(key)?.value;
+  }
+
+  /** The value with its stored size in bytes, as it was before the plan that runs. */
+  sized(key: string): { value: V; bytes: number } | undefined {
+    this.#environment.assertOpen();
+    const text = this.#db.get(key);
+    if (text === undefined) return undefined;
+    // Only this class writes here, and what it is given is a V; who else can write the file is this user, who owns the store anyway.
+    return { value: JSON.parse(text) as V, bytes: Buffer.byteLength(text) };
+  }
+
+  put(key: string, value: V): void {
+    this.#keepBack(key, value);
+  }
+
+  remove(key: string): void {
+    this.#keepBack(key, undefined);
+  }
+
+  /** Writes at once what nothing in the plan will write again. Returns the stored size in bytes. */
+  append(key: string, value: V): number {
+    this.#environment.assertWriting();
+    const text = JSON.stringify(value);
+    this.#db.putSync(key, text);
+    return Buffer.byteLength(text);
+  }
+
+  /** All at once rather than as an iterator: an iterator left half-way would pin a snapshot. */
+  keys(range: Range): string[] {
+    this.#environment.assertOpen();
+    this.flush();
+    const { start, end, reverse = false, limit } = range;
+    // LMDB takes the first bound in reading order as included; backwards that would be `end`, so it is skipped by name.
+    const options = reverse
+      ? {
+          ...(end === undefined ? {} : { start: end, exclusiveStart: true }),
+          ...(start === undefined ? {} : { end: start, inclusiveEnd: true }),
+        }
+      : { ...(start === undefined ? {} : { start }), ...(end === undefined ? {} : { end }) };
+    return [...this.#db.getKeys({ ...options, reverse, ...(limit === undefined ? {} : { limit }) })];
+  }
+
+  values(range: Range): V[] {
+    return this.keys(range).flatMap((key) => this.get(key) ?? []);
+  }
+
+  /** Writes what was kept back. */
+  flush(): void {
+    for (const [key, value] of this.#pending) {
+      if (value === undefined) this.#db.removeSync(key);
+      else this.#db.putSync(key, JSON.stringify(value));
+    }
+    this.#pending.clear();
+  }
+
+  /** The plan failed: what it wrote is as if it never was. */
+  forget(): void {
+    this.#pending.clear();
+  }
+
+  #keepBack(key: string, value: V | undefined): void {
+    this.#environment.assertWriting();
+    if (this.#pending.size === 0) this.#environment.written(this);
+    this.#pending.set(key, value);
+  }
+}
