@@ -42,11 +42,13 @@ export interface StartOptions {
   dataDir?: string;
   env?: Record<string, string>;
   name?: string;
+  /** The program to start. @default `dist/main.js` */
+  main?: string;
 }
 
 /** Starts `dist/main.js` as an MCP client would. The engine comes from DOCKER_HOST or the usual sockets. */
 export async function startServer(options: StartOptions = {}): Promise<TestServer> {
-  const main = path.join(root, "dist/main.js");
+  const main = options.main ?? path.join(root, "dist/main.js");
   if (!existsSync(main))
     throw new Error("dist/main.js is missing: run `npm run build`, or the tests through `npm test`");
   const dataDir = options.dataDir ?? path.join(mkdtempSync(path.join(tmpdir(), "chorus-test-")), "data");

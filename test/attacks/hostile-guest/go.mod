@@ -1,0 +1,3 @@
+module chorus-sandbox/hostile-guest
+
+go 1.24
