@@ -11,6 +11,7 @@ import (
 var races = map[string]attack{
 	"swap":  swap,
 	"names": names,
+	"cat":   cat,
 }
 
 // swap exchanges a folder and a link, both in the folder given, as fast as it can: `race` is now one, now the other.
@@ -55,4 +56,13 @@ func names(args []string) (string, error) {
 		}
 	}
 	return "made", nil
+}
+
+// cat is any program of root's that opens a path somebody else may change.
+func cat(args []string) (string, error) {
+	if len(args) == 0 {
+		return "", untried("no path")
+	}
+	text, err := os.ReadFile(args[0])
+	return string(text), err
 }
