@@ -13,7 +13,7 @@ export function findSandbox(core: Core, sandbox: string): SandboxRecord {
     ? store.sandbox(sandbox)
     : (store.sandboxByName(tenant, sandbox) ?? endedByName(core, sandbox));
   if (!record || record.tenant !== tenant) {
-    throw new SandboxError("SANDBOX_NOT_FOUND", `There is no sandbox ${JSON.stringify(sandbox.slice(0, 100))}.`);
+    throw new SandboxError("SANDBOX_NOT_FOUND", `There is no sandbox ${quoted(sandbox, 100)}.`);
   }
   return record;
 }

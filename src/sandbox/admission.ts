@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { SandboxError } from "../errors.ts";
+import { quoted, SandboxError } from "../errors.ts";
 import type { CreateRequest } from "./api.ts";
 import { type MemoryParts, memoryBudgetMb } from "./backend.ts";
 import { confinementOf, proxyEnv, type SandboxSpec } from "./confinement.ts";
@@ -87,7 +87,7 @@ export function checkEnv(env: Record<string, string | null>): void {
     "INVALID_ARGUMENT",
     wrong === undefined
       ? `env: ${keys.length} variables; at most ${mostEnvKeys} are taken.`
-      : `env: ${JSON.stringify(wrong.slice(0, 60))} is no name of a variable (1–${mostEnvKeyLength} characters without "=").`,
+      : `env: ${quoted(wrong, 60)} is no name of a variable (1–${mostEnvKeyLength} characters without "=").`,
   );
 }
 

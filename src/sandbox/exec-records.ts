@@ -1,4 +1,4 @@
-import { SandboxError } from "../errors.ts";
+import { quoted, SandboxError } from "../errors.ts";
 import type { Core } from "./core.ts";
 import { endWords } from "./lifecycle.ts";
 import type { ExecRecord, SandboxRecord } from "./store/types.ts";
@@ -66,7 +66,7 @@ const elapsed = (from: string, to: string | undefined): number =>
 export function unknownExec(core: Core, sandboxId: string, execId: string): SandboxError {
   const known = core.store.exec(sandboxId, execId);
   if (!known?.completed) {
-    const shown = JSON.stringify(execId.slice(0, 64));
+    const shown = quoted(execId, 64);
     return new SandboxError("EXEC_NOT_FOUND", `Sandbox ${sandboxId} has no exec ${shown}.`, {
       next: `Call exec_list {"sandbox_id":"${sandboxId}"} to see the execs of this sandbox.`,
     });

@@ -1,4 +1,4 @@
-import { SandboxError } from "../errors.ts";
+import { quoted, SandboxError } from "../errors.ts";
 import { findSandbox, withGuest } from "./access.ts";
 import type {
   Call,
@@ -203,7 +203,7 @@ export class Files {
 
 function decode(file: FileWriteRequest): FileToWrite {
   if (file.encoding === "base64" && !/^[A-Za-z0-9+/\s]*={0,2}\s*$/.test(file.content)) {
-    throw new SandboxError("INVALID_ARGUMENT", `The content for ${JSON.stringify(file.path)} is not valid base64.`);
+    throw new SandboxError("INVALID_ARGUMENT", `The content for ${quoted(file.path)} is not valid base64.`);
   }
   return {
     path: file.path,

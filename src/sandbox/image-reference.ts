@@ -1,4 +1,4 @@
-import { SandboxError } from "../errors.ts";
+import { quoted, SandboxError } from "../errors.ts";
 
 /**
  * Image references as github.com/distribution/reference v0.6.0 reads them (`ParseNormalizedNamed`, `TagNameOnly`, and the digest
@@ -78,7 +78,7 @@ export function isDigest(text: string): boolean {
 }
 
 function invalid(text: string): SandboxError {
-  return new SandboxError("INVALID_ARGUMENT", `${JSON.stringify(text.slice(0, 200))} is not an image reference.`, {
+  return new SandboxError("INVALID_ARGUMENT", `${quoted(text, 200)} is not an image reference.`, {
     next: "Give a name like `python:3.12`, `ghcr.io/owner/name:tag` or `name@sha256:…`, lower case.",
   });
 }

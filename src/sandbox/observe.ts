@@ -1,5 +1,5 @@
 import { setImmediate } from "node:timers/promises";
-import { SandboxError } from "../errors.ts";
+import { quoted, SandboxError } from "../errors.ts";
 import { findSandbox, withGuest } from "./access.ts";
 import type { Call, EventsRequest } from "./api.ts";
 import type { Core } from "./core.ts";
@@ -176,7 +176,7 @@ function cursorOf(after: string, newest: number): number {
   if (!/^\d{1,15}$/.test(after)) {
     throw new SandboxError(
       "INVALID_ARGUMENT",
-      `after: ${JSON.stringify(after.slice(0, 60))} is no cursor; give "start", "now" or a cursor from an earlier answer.`,
+      `after: ${quoted(after, 60)} is no cursor; give "start", "now" or a cursor from an earlier answer.`,
     );
   }
   return Math.min(Number(after), newest);
@@ -191,7 +191,7 @@ function checkedTypes(types: string[] | undefined): Set<string> | undefined {
   if (unknown.length > 0) {
     throw new SandboxError(
       "INVALID_ARGUMENT",
-      `types: unknown ${unknown.map((t) => JSON.stringify(t.slice(0, 60))).join(", ")}; known are ${known.join(", ")}.`,
+      `types: unknown ${unknown.map((t) => quoted(t, 60)).join(", ")}; known are ${known.join(", ")}.`,
     );
   }
   return new Set(chosen);
