@@ -75,13 +75,20 @@ export interface EngineInfo {
   confines?: readonly string[];
   /** Limits this engine cannot enforce: `memory`, `cpus`, `pids`. */
   missing_limits?: readonly string[];
-  /** Choices that runtimes pass over without a word, by the runtime's name. */
+  /** Choices that do not reach a sandbox here, by the runtime's name. */
   ignored?: Readonly<Record<string, readonly Ignorable[]>>;
   /** Whether it can bound the number of files of a tmpfs. @default false */
   bounds_inodes?: boolean;
 }
 
-export type Ignorable = "seccomp" | "apparmor" | "selinux" | "masked_paths" | "readonly_paths" | "workspace_inodes";
+export type Ignorable =
+  | "seccomp"
+  | "apparmor"
+  | "selinux"
+  | "masked_paths"
+  | "readonly_paths"
+  | "workspace_inodes"
+  | "dns";
 
 export interface ResolveImageOptions {
   signal?: AbortSignal;

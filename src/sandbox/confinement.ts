@@ -91,10 +91,10 @@ export function fitEngine(spec: SandboxSpec, engine: EngineInfo): SandboxSpec {
   const ignored = engine.ignored?.[runs] ?? [];
   const lost = ignored.find((name) => asksFor(spec, name));
   if (lost !== undefined) {
-    const rule = `${lost === "workspace_inodes" ? "sizes" : "security"}.${lost}`;
+    const rule = lost === "dns" ? lost : `${lost === "workspace_inodes" ? "sizes" : "security"}.${lost}`;
     throw cannot(
       engine,
-      `would run this with ${runs}, which passes over ${rule}`,
+      `would run this with ${runs}, which does not take ${rule}`,
       `remove ${rule}, or change runtimes`,
     );
   }
@@ -105,6 +105,7 @@ export function fitEngine(spec: SandboxSpec, engine: EngineInfo): SandboxSpec {
 
 function asksFor({ confinement, resources }: SandboxSpec, name: Ignorable): boolean {
   if (name === "workspace_inodes") return resources.workspace_inodes !== undefined;
+  if (name === "dns") return Object.values(confinement.dns ?? {}).some((list) => list.length > 0);
   const asked = confinement[name];
   return asked !== undefined && asked.length > 0;
 }

@@ -156,6 +156,16 @@ describe("what an engine leaves out", () => {
       missing_limits: ["cpus"],
       bounds_inodes: true,
     });
+    const podman = {
+      ...connection,
+      server: { ...connection.server, Components: [{ Name: "Podman Engine", Version: "4" }] },
+    };
+    const runtimes = { crun: {}, runsc: {} };
+    expect(engineInfo(podman, { NCPU: 2, MemTotal: 1, DefaultRuntime: "crun", Runtimes: runtimes })).toMatchObject({
+      runtimes: ["crun"],
+      ignored: { crun: ["seccomp", "masked_paths", "readonly_paths", "dns"] },
+      bounds_inodes: false,
+    });
     expect(info.ignored).toEqual({ sandboxed: expect.arrayContaining(["seccomp", "masked_paths"]) });
   });
 });

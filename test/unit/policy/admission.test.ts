@@ -184,8 +184,9 @@ describe("on an engine", () => {
   it.each([
     [{ security: { masked_paths: ["/proc/version"] } }, "security.masked_paths"],
     [{ sizes: { workspace_inodes: 1000 } }, "sizes.workspace_inodes"],
+    [{ dns: { search: ["x"] } }, "dns"],
   ])("%j is an error under a runtime that would pass over it", (file, named) => {
-    const ignored = { runsc: ["masked_paths", "workspace_inodes"] as const };
+    const ignored = { runsc: ["masked_paths", "workspace_inodes", "dns"] as const };
     expect(() => fitted({ ...file, runtimes: ["runsc"] }, { ignored })).toThrow(
       expect.objectContaining({ code: "BACKEND_UNAVAILABLE", message: expect.stringContaining(named) }),
     );

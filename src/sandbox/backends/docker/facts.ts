@@ -89,16 +89,20 @@ export function engineInfo({ server, address }: EngineConnection, info: z.infer<
     engine_id: `${kind.toLowerCase()}-${digest(`${podman ? info.Name : (info.ID ?? info.Name)}\n${info.DockerRootDir}`)}`,
     description: `${kind} ${server.Version} at ${address.endpoint}`,
     version: server.Version,
-    runtimes: first === undefined ? runtimes : [first, ...runtimes.filter((name) => name !== first)],
+    // Podman lists what its configuration knows, and passes over the one a create asks for.
+    runtimes: first === undefined ? runtimes : [first, ...(podman ? [] : runtimes.filter((name) => name !== first))],
     cpus: info.NCPU,
     memory_bytes: info.MemTotal,
     ...(info.SecurityOptions && { confines: info.SecurityOptions.map(securityModule) }),
     missing_limits: missingLimits(info),
-    ignored: ignoredBy(info.Runtimes ?? {}),
+    ignored: podman ? { [first ?? ""]: ignoredByPodman } : ignoredBy(info.Runtimes ?? {}),
     // Podman knows no such option of a tmpfs.
     bounds_inodes: !podman,
   };
 }
+
+/** Its Docker API has no place for lists of paths and takes a profile for a file's name; without a network it writes no resolv.conf. */
+const ignoredByPodman = ["seccomp", "masked_paths", "readonly_paths", "dns"] as const;
 
 /** gVisor has a kernel of its own: what the host's would confine with does not reach the commands. */
 function ignoredBy(runtimes: Record<string, unknown>): NonNullable<EngineInfo["ignored"]> {
