@@ -159,4 +159,4 @@ const shown = (dirs: readonly HostDir[]): string[] => dirs.map((dir) => `${dir.p
 const whatIsOpen = (dirs: readonly HostDir[]): string =>
   dirs.length === 0
     ? "No host folder is open; the operator opens some with CHORUS_SANDBOX_HOST_DIRS. file_read and file_write work without."
-    : `Open are ${shown(dirs).join(", ")} (ro: upload only).`;
+    : `Open are ${shown(dirs).join(", ")} (ro: upload only); the operator opens others with CHORUS_SANDBOX_HOST_DIRS.`;
