@@ -12,7 +12,7 @@ import { followed } from "./follow.ts";
 import type { ExecSnapshot, ExecView, Guest } from "./guest/types.ts";
 import { newExecId } from "./ids.ts";
 import { ingest } from "./ingest.ts";
-import { isTerminal, requireBorn, requireLive, requireRunning } from "./lifecycle.ts";
+import { isTerminal, requireBorn, requireInside, requireRunning } from "./lifecycle.ts";
 import { execResult } from "./output.ts";
 import type { SandboxRecord } from "./store/types.ts";
 import type { ExecResult, ExecRow } from "./views.ts";
@@ -138,8 +138,7 @@ export class Execs {
     call: Call,
   ): Promise<ExecResult> {
     const record = findSandbox(this.#core, sandbox);
-    requireLive(record);
-    requireBorn(record);
+    requireInside(record);
     const kill = { signal: request.signal ?? "TERM", grace_ms: (request.grace_s ?? 2) * 1000, by: "kill" as const };
     const view: ExecView = { max_bytes: defaultOutputBytes, facts_after: record.fact_cursor };
     try {

@@ -14,7 +14,7 @@ import { Landing } from "./host/landing.ts";
 import { Refusals, toBytes } from "./host/names.ts";
 import { TarReader } from "./host/tar-reader.ts";
 import { type HostDir, type HostPlace, hostFailure, openHostDir, reach } from "./host-dirs.ts";
-import { isTerminal, requireLive, requireRunning } from "./lifecycle.ts";
+import { isTerminal, requireInside, requireRunning } from "./lifecycle.ts";
 import type { SandboxRecord } from "./store/types.ts";
 import type { FileTransferResult } from "./views.ts";
 
@@ -48,7 +48,7 @@ export class Transfers {
 
   async download(sandbox: string, request: FileTransferRequest, call: Call): Promise<FileTransferResult> {
     const record = findSandbox(this.#core, sandbox);
-    requireLive(record);
+    requireInside(record);
     checkPatterns(request);
     const { path, include = [], exclude = [], host_path } = request;
     const result = await this.#guarded(record, request, call, async (dirs) => {

@@ -17,7 +17,7 @@ import { onceOnly, writeOnce } from "./file-once.ts";
 import { fileReadResult } from "./file-read-result.ts";
 import { Transfers } from "./file-transfer.ts";
 import type { FileToWrite } from "./guest/types.ts";
-import { requireLive, requireRunning } from "./lifecycle.ts";
+import { requireInside, requireRunning } from "./lifecycle.ts";
 import type {
   FileEditResult,
   FileListResult,
@@ -59,7 +59,7 @@ export class Files {
       );
     }
     const record = findSandbox(this.#core, sandbox);
-    requireLive(record);
+    requireInside(record);
     const byBytes = request.offset !== undefined || request.encoding === "base64";
     const encoding = request.encoding ?? "utf8";
     const answer = await withGuest(
@@ -106,7 +106,7 @@ export class Files {
 
   async list(sandbox: string, request: FileListRequest, call: Call): Promise<FileListResult> {
     const record = findSandbox(this.#core, sandbox);
-    requireLive(record);
+    requireInside(record);
     const { entries, next_cursor } = await withGuest(
       this.#core,
       record.sandbox_id,
@@ -148,7 +148,7 @@ export class Files {
 
   async search(sandbox: string, request: FileSearchRequest, call: Call): Promise<FileSearchResult> {
     const record = findSandbox(this.#core, sandbox);
-    requireLive(record);
+    requireInside(record);
     const { pattern, path = ".", glob, ignore_case, context, limit = defaultMatches } = request;
     const search = {
       ...{ pattern, path, limit },

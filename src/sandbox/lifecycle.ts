@@ -60,6 +60,12 @@ export function requireBorn(record: SandboxRecord): void {
   });
 }
 
+/** Throws the error that fits unless there is an inside to look at: running or paused. */
+export function requireInside(record: SandboxRecord): void {
+  requireLive(record);
+  requireBorn(record);
+}
+
 /** Throws SANDBOX_ENDED for what has ended and for what is about to. */
 export function requireUnending(record: SandboxRecord): void {
   requireLive(record);

@@ -5,7 +5,7 @@ import type { Call, EventsRequest } from "./api.ts";
 import type { Core } from "./core.ts";
 import { type JournalEntry, journaledEvents } from "./events.ts";
 import type { Guest, GuestStats } from "./guest/types.ts";
-import { requireLive } from "./lifecycle.ts";
+import { requireInside } from "./lifecycle.ts";
 import type { EventsResult, StatsView } from "./views.ts";
 
 const newestByDefault = 20;
@@ -24,7 +24,7 @@ export class StatsReader {
 
   async read(sandbox: string, call: Call): Promise<StatsView> {
     const record = findSandbox(this.#core, sandbox);
-    requireLive(record);
+    requireInside(record);
     return this.sample(record.sandbox_id, call.signal);
   }
 
