@@ -12,10 +12,16 @@ export function leaseEnd(ttlS: number): { expires_at: string; expires_boot: Boot
   return { expires_at: new Date(Date.now() + ttlS * 1000).toISOString(), expires_boot: bootTime(ttlS * 1000) };
 }
 
+/** One moment on both clocks. */
+export interface Now {
+  wallMs: number;
+  boot: BootTime;
+}
+
 /** What is left of a lease, below 0 when it is over; undefined when there is none. The wall clock serves where the boot is another. */
 export function leaseLeftMs(
   lease: { expires_at?: string; expires_boot?: BootTime },
-  now: { wallMs: number; boot: BootTime } = { wallMs: Date.now(), boot: bootTime() },
+  now: Now = { wallMs: Date.now(), boot: bootTime() },
 ): number | undefined {
   if (lease.expires_boot?.boot_id === now.boot.boot_id) return lease.expires_boot.uptime_ms - now.boot.uptime_ms;
   return lease.expires_at === undefined ? undefined : Date.parse(lease.expires_at) - now.wallMs;

@@ -1,6 +1,6 @@
 import { settleIfGone } from "./access.ts";
 import type { EngineInfo } from "./backend.ts";
-import { leaseLeftMs } from "./boot-clock.ts";
+import { bootTime, leaseLeftMs, type Now } from "./boot-clock.ts";
 import type { Core } from "./core.ts";
 import { FactReaders } from "./fact-readers.ts";
 import { inOtherHands } from "./lifecycle.ts";
@@ -21,7 +21,8 @@ const timing = {
   sampleMs: 10_000,
   /** What a guest gets to end by itself what is to end. */
   overdueMs: 5_000,
-  factsWaitMs: 25_000,
+  /** Long, because each question of each idle sandbox is work; an end of the stream is heard of at once. */
+  factsWaitMs: 4 * 60_000,
   lingerMs: 25,
   ...poolTiming,
 };
@@ -199,7 +200,9 @@ export class Keeper implements AsyncDisposable {
           await this.#tidy(signal);
         }
         const mine = this.#mine();
-        for (const record of mine) await this.#endOverdue(record, signal);
+        // One look at the clocks for all of them.
+        const now = { wallMs: Date.now(), boot: bootTime() };
+        for (const record of mine) await this.#endOverdue(record, now, signal);
         if (mine.some((record) => record.state === "creating" && !inOtherHands(record, this.#core.store.processes)))
           this.#lookDue = true;
       } catch (err) {
@@ -222,13 +225,13 @@ export class Keeper implements AsyncDisposable {
   }
 
   /** What the guest should have ended by itself is ended through the engine, and what someone asked to end is ended at last. */
-  async #endOverdue(record: SandboxRecord, signal: AbortSignal): Promise<void> {
+  async #endOverdue(record: SandboxRecord, now: Now, signal: AbortSignal): Promise<void> {
     const { backend, logger, store } = this.#core;
     const { overdueMs } = this.#timing;
     if (record.state === "creating") return;
-    const overdue = (leaseLeftMs(record) ?? 0) < -overdueMs;
+    const overdue = (leaseLeftMs(record, now) ?? 0) < -overdueMs;
     // Either way: the wall clock may have been set back.
-    const stuck = record.ending !== undefined && Math.abs(Date.now() - Date.parse(record.ending.at)) > overdueMs;
+    const stuck = record.ending !== undefined && Math.abs(now.wallMs - Date.parse(record.ending.at)) > overdueMs;
     if (!overdue && !stuck) return;
     try {
       await store.write((tx) => {
