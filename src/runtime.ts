@@ -20,7 +20,7 @@ const load = () =>
     import("./sandbox/store/index.ts"),
     import("./sandbox/connections.ts"),
     import("./sandbox/service.ts"),
-    import("./sandbox/observe.ts"),
+    import("./sandbox/stats.ts"),
     import("./sandbox/keeper.ts"),
     import("./sandbox/access.ts"),
     import("./events/envelope.ts"),
@@ -82,6 +82,7 @@ export class Runtime implements AsyncDisposable {
     this.#open.push(backend);
     const connections = new Connections(backend, logger);
     this.#open.push(connections);
+    let publisher: Publisher | undefined;
     const core = {
       store,
       backend,
@@ -93,17 +94,15 @@ export class Runtime implements AsyncDisposable {
       pool: config.pool,
       logger,
       settling: new Map<string, Promise<void>>(),
+      undelivered: () => publisher?.undelivered(),
       toCloudEvent: (entry: Parameters<typeof toCloudEvent>[0]) => ({ ...toCloudEvent(entry) }),
     };
     settleOnLoss(core);
-    const publisher = await this.#publisher(store, backend, host(store.installId));
+    publisher = await this.#publisher(store, backend, host(store.installId));
     if (publisher) this.#open.push(publisher);
+    const live = publisher?.live;
     const stats = new StatsReader(core);
-    const keeper = new Keeper(
-      core,
-      stats,
-      publisher && { onStats: (record, sample) => publisher.live.stats(record, sample) },
-    );
+    const keeper = new Keeper(core, stats, live && { onStats: (record, sample) => live.stats(record, sample) });
     this.#open.push(keeper);
     const service = new SandboxService(core, stats);
     this.#open.push(service);

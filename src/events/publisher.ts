@@ -17,20 +17,33 @@ export interface PublisherOptions {
 /** Everything this process does with NATS; starting it waits for nothing and touches the network in the background. */
 export interface Publisher extends AsyncDisposable {
   readonly live: Pick<Live, "stats">;
+  /** What NATS should have by now and has not, whichever process relays; undefined when there is nothing to tell. */
+  undelivered(): string | undefined;
   status(): { link: LinkStatus; relay: RelayStatus };
 }
 
+/** Younger events are on their way. */
+const lateMs = 10_000;
+
 export function startPublisher({ login, store, host, tenant, hostUp, logger }: PublisherOptions): Publisher {
+  const target = relayTarget(login);
   const link = openLink({ login, name: `chorus-sandbox ${host} ${store.processId}`, logger });
   const relay = startRelay({
     journal: store.journal,
     roles: store.roles,
     flushed: () => store.flushed(),
-    target: relayTarget(login),
+    target,
     link,
     logger,
   });
   const live = startLive({ link, host, tenant, hostUp, speaks: () => relay.status().state === "relaying" });
+  const undelivered = () => {
+    const { cursor } = store.journal.relayCursor(target);
+    const [next] = store.journal.after(cursor, { limit: 1 });
+    if (next === undefined || Date.now() - Date.parse(next.time) < lateMs) return undefined;
+    const why = link.status().error ?? relay.status().blocked[0]?.error ?? "the server that relays logs the reason";
+    return `NATS has not taken the events after ${cursor} yet (${why}); here they are whole, and they go there later.`;
+  };
   let disposed: Promise<void> | undefined;
   const dispose = async () => {
     await live[Symbol.asyncDispose]();
@@ -39,6 +52,7 @@ export function startPublisher({ login, store, host, tenant, hostUp, logger }: P
   };
   return {
     live,
+    undelivered,
     status: () => ({ link: link.status(), relay: relay.status() }),
     [Symbol.asyncDispose]() {
       disposed ??= dispose();

@@ -4,10 +4,10 @@ import { bootTime, leaseLeftMs, type Now } from "./boot-clock.ts";
 import type { Core } from "./core.ts";
 import { FactReaders } from "./fact-readers.ts";
 import { inOtherHands } from "./lifecycle.ts";
-import type { StatsReader } from "./observe.ts";
 import { PoolKeeper, poolTiming } from "./pool-keeper.ts";
 import { reconcile } from "./reconcile.ts";
-import { sampleAll } from "./sampler.ts";
+import { Sampler } from "./sampler.ts";
+import type { StatsReader } from "./stats.ts";
 import type { SandboxRecord } from "./store/types.ts";
 import { tail } from "./tail.ts";
 import type { StatsView } from "./views.ts";
@@ -19,6 +19,7 @@ const timing = {
   sweepMs: 5_000,
   pruneMs: 10 * 60_000,
   sampleMs: 10_000,
+  watchedMs: 1_000,
   /** What a guest gets to end by itself what is to end. */
   overdueMs: 5_000,
   /** Long, because each question of each idle sandbox is work; an end of the stream is heard of at once. */
@@ -39,8 +40,7 @@ export interface KeeperOptions {
  */
 export class Keeper implements AsyncDisposable {
   readonly #core: Core;
-  readonly #stats: StatsReader;
-  readonly #onStats: KeeperOptions["onStats"];
+  readonly #sampler: Sampler | undefined;
   readonly #timing: typeof timing;
   readonly #stop = new AbortController();
   readonly #readers: FactReaders;
@@ -56,9 +56,8 @@ export class Keeper implements AsyncDisposable {
 
   constructor(core: Core, stats: StatsReader, options: KeeperOptions = {}) {
     this.#core = core;
-    this.#stats = stats;
-    this.#onStats = options.onStats;
     this.#timing = { ...timing, ...options.timing };
+    this.#sampler = options.onStats && new Sampler(core, stats, this.#timing, options.onStats);
     this.#readers = new FactReaders(core, this.#timing);
   }
 
@@ -67,6 +66,10 @@ export class Keeper implements AsyncDisposable {
     const first = new Promise<void>((looked) => {
       this.#done = this.#candidate(looked);
     });
+    // Not with the term: what callers of this process look at is sampled here, whoever keeps the sandboxes.
+    this.#sampler
+      ?.run(() => (this.#term ? this.#mine() : []), this.#stop.signal)
+      .catch((err: unknown) => this.#complain(err));
     await within(first, waitMs);
   }
 
@@ -121,6 +124,7 @@ export class Keeper implements AsyncDisposable {
     const untail = tail(this.#core.store.journal, (entries) => {
       // Only these say that a sandbox came or went; an exec must not cost a look at all of them.
       if (entries.some(({ type }) => type.startsWith("lifecycle."))) this.#readers.follow(this.#mine());
+      for (const { type, sandbox_id } of entries) if (type.startsWith("limit.")) this.#sampler?.soon(sandbox_id);
       const ready = entries.filter(({ type }) => type === "lifecycle.ready" || type === "lifecycle.failed");
       if (ready.length > 0) pool.used(ready.map(({ sandbox_id: id }) => id));
     });
@@ -128,11 +132,6 @@ export class Keeper implements AsyncDisposable {
     this.#lookDue = true;
     void guard("watch", this.#watch(pool, signal));
     void guard("sweep", this.#sweep(pool, signal));
-    if (this.#onStats)
-      void guard(
-        "sampling",
-        sampleAll(() => this.#mine(), this.#stats, this.#onStats, this.#timing.sampleMs, signal),
-      );
     await this.#look(signal);
   }
 

@@ -1,55 +1,15 @@
 import { setImmediate } from "node:timers/promises";
 import { quoted, SandboxError } from "../errors.ts";
-import { findSandbox, withGuest } from "./access.ts";
+import { findSandbox } from "./access.ts";
 import type { Call, EventsRequest } from "./api.ts";
 import type { Core } from "./core.ts";
 import { type JournalEntry, journaledEvents } from "./events.ts";
-import type { Guest, GuestStats } from "./guest/types.ts";
-import { requireInside } from "./lifecycle.ts";
-import type { EventsResult, StatsView } from "./views.ts";
+import type { EventsResult } from "./views.ts";
 
 const newestByDefault = 20;
 const mostEvents = 200;
 const maxEventBytes = 52 * 1024;
 const batchSize = 500;
-
-/** Stats of sandboxes, with the share of cpu since the sample before. */
-export class StatsReader {
-  readonly #core: Core;
-  readonly #last = new WeakMap<Guest, { usageMs: number; uptimeMs: number }>();
-
-  constructor(core: Core) {
-    this.#core = core;
-  }
-
-  async read(sandbox: string, call: Call): Promise<StatsView> {
-    const record = findSandbox(this.#core, sandbox);
-    requireInside(record);
-    return this.sample(record.sandbox_id, call.signal);
-  }
-
-  async sample(sandboxId: string, signal: AbortSignal): Promise<StatsView> {
-    return withGuest(this.#core, sandboxId, signal, async (guest) => this.#view(guest, await guest.stats(signal)), {
-      repeatable: true,
-    });
-  }
-
-  #view(guest: Guest, stats: GuestStats): StatsView {
-    const last = this.#last.get(guest);
-    const usageMs = stats.cpu.usage_ms;
-    let usagePct: number | null = null;
-    if (usageMs !== null) {
-      const [spent, passed] = last
-        ? [usageMs - last.usageMs, stats.uptime_ms - last.uptimeMs]
-        : [usageMs, stats.uptime_ms];
-      usagePct = passed > 0 && spent >= 0 ? Math.round((spent / passed) * 1000) / 10 : null;
-      // Too short a time says nothing; the older sample stays the base.
-      if (!last || passed >= 500) this.#last.set(guest, { usageMs, uptimeMs: stats.uptime_ms });
-    }
-    const { cpu, notes, ...rest } = stats;
-    return { ...rest, cpu: { ...cpu, usage_pct: usagePct }, ...(notes.length > 0 && { notes }) };
-  }
-}
 
 /** Events from the journal: a page of them, or a wait for the next. */
 export async function readEvents(core: Core, request: EventsRequest, call: Call): Promise<EventsResult> {
@@ -66,11 +26,11 @@ export async function readEvents(core: Core, request: EventsRequest, call: Call)
   if (request.after === undefined) {
     // "What is new" has an answer at once; only waiting for what comes after a known point makes sense.
     const entries = newestMatching(core, sandboxId, wanted, limit);
-    return page(entries, render, journal.newest());
+    return { ...page(entries, render, journal.newest()), ...gapOf(core.undelivered?.()) };
   }
   const after = cursorOf(request.after, journal.newest());
   const oldest = journal.oldest();
-  const gap =
+  const dropped =
     request.after !== "now" && request.after !== "start" && after + 1 < oldest
       ? `Events after ${after} up to ${oldest - 1} are no longer kept.`
       : undefined;
@@ -100,13 +60,19 @@ export async function readEvents(core: Core, request: EventsRequest, call: Call)
         if (call.signal.aborted) throw new SandboxError("ABORTED", "The call was cancelled.");
       }
       if (found.length > 0 || performance.now() >= deadline) {
-        return { ...page(found, render, position), ...(gap && { gap }) };
+        return { ...page(found, render, position), ...gapOf(dropped, core.undelivered?.()) };
       }
       await appended.wait();
     } finally {
       appended.cancel();
     }
   }
+}
+
+/** What is missing here, and what is missing to others. */
+function gapOf(...gaps: (string | undefined)[]): { gap?: string } {
+  const told = gaps.filter((gap) => gap !== undefined);
+  return told.length > 0 ? { gap: told.join(" ") } : {};
 }
 
 function newestMatching(

@@ -25,8 +25,9 @@ import { Execs } from "./execs.ts";
 import { Files } from "./files.ts";
 import type { GuestHealth } from "./guest/types.ts";
 import { isTerminal, requireLive } from "./lifecycle.ts";
-import { readEvents, type StatsReader } from "./observe.ts";
+import { readEvents } from "./observe.ts";
 import { sandboxRow, sandboxView } from "./present.ts";
+import type { StatsReader } from "./stats.ts";
 import { tail } from "./tail.ts";
 import { updateSandbox } from "./update.ts";
 import type {

@@ -227,6 +227,6 @@ export type FileTransferResult = z.infer<typeof fileTransferSchema>;
 export const eventsSchema = z.object({
   events: z.array(z.record(z.string(), z.unknown())),
   next_cursor: z.string(),
-  gap: z.string().optional().describe("Set when events between `after` and the first one are no longer kept"),
+  gap: z.string().optional().describe("Events after `after` that are no longer kept, or that NATS does not take"),
 });
 export type EventsResult = z.infer<typeof eventsSchema>;

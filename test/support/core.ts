@@ -14,9 +14,9 @@ import type { Core } from "../../src/sandbox/core.ts";
 import type { HostDir } from "../../src/sandbox/host-dirs.ts";
 import { markedExecId } from "../../src/sandbox/ids.ts";
 import { Keeper, type KeeperOptions } from "../../src/sandbox/keeper.ts";
-import { StatsReader } from "../../src/sandbox/observe.ts";
 import { effectivePolicy, type policyFileSchema } from "../../src/sandbox/policy.ts";
 import { SandboxService } from "../../src/sandbox/service.ts";
+import { StatsReader } from "../../src/sandbox/stats.ts";
 import { openStore } from "../../src/sandbox/store/index.ts";
 import type { SandboxRecord, Store } from "../../src/sandbox/store/types.ts";
 
@@ -79,6 +79,8 @@ export interface WorldOptions {
 }
 
 export interface ProcessOptions {
+  /** How long a sandbox counts as looked at. */
+  watchedForMs?: number;
   engine?: MemoryEngine;
   tenant?: string;
   /** Warm sandboxes to keep. @default 0, so that tests may count what there is */
@@ -135,7 +137,7 @@ export class World {
       toCloudEvent: (entry) => ({ ...entry }),
     };
     settleOnLoss(core);
-    const stats = new StatsReader(core);
+    const stats = new StatsReader(core, options.watchedForMs);
     const service = new SandboxService(core, stats);
     const keepers: Keeper[] = [];
     let disposed: Promise<void> | undefined;

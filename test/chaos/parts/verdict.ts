@@ -36,13 +36,17 @@ function execFaults(sandbox: string, events: readonly Told[]): string[] {
   const faults: string[] = [];
   const started = new Map<string, string>();
   const completed = new Set<string>();
+  /** Limits by id, with the start they are said to follow from. */
+  const limits = new Map<string, string | undefined>();
   for (const { type, id, exec_id = "", cause } of events) {
+    if (type.startsWith("limit.")) limits.set(id, cause);
     if (type === "exec.started") {
       if (started.has(exec_id)) faults.push(`${sandbox}: ${exec_id} started twice`);
       started.set(exec_id, id);
     } else if (type === "exec.completed") {
       if (completed.has(exec_id)) faults.push(`${sandbox}: ${exec_id} completed twice`);
-      if (cause === undefined || cause !== started.get(exec_id)) faults.push(`${sandbox}: ${exec_id} ended by itself`);
+      if (cause === undefined || (limits.get(cause) ?? cause) !== started.get(exec_id))
+        faults.push(`${sandbox}: ${exec_id} ended by itself`);
       completed.add(exec_id);
     }
   }

@@ -126,6 +126,16 @@ it("what is no longer kept is said", async () => {
   expect(await process.service.events({ sandbox_id: id, after: "1" }, call)).not.toHaveProperty("gap");
 });
 
+it("what NATS does not take is said as well, with whatever is asked", async () => {
+  const process = await new World().process();
+  Object.assign(process.core, { undelivered: () => "NATS has not taken the events after 1 yet." });
+  await process.create();
+  for (const request of [{}, { after: "start" }])
+    expect((await process.service.events(request, call)).gap).toContain("NATS has not taken");
+  Object.assign(process.store.journal, { oldest: () => 2 });
+  expect((await process.service.events({ after: "0" }, call)).gap).toMatch(/no longer kept.*NATS has not taken/);
+});
+
 it("listeners hear each entry once and in order, of their tenant, also thousands at once", async () => {
   const world = new World();
   const [one, two] = [await world.process(), await world.process()];

@@ -3,9 +3,10 @@ import { AckPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { expect, it } from "vitest";
 import { startNats } from "../../../scripts/lib/nats.mjs";
+import { startPublisher } from "../../../src/events/publisher.ts";
 import { streamName } from "../../../src/events/stream.ts";
-import { read, relaying, until } from "../../support/nats.ts";
-import { MemoryJournal } from "../../support/nats-journal.ts";
+import { again, crash, read, recordingLogger, relaying, until } from "../../support/nats.ts";
+import { MemoryJournal, MemoryRoles } from "../../support/nats-journal.ts";
 
 /** The configuration that docs/events.md recommends, as it stands there. */
 function documented(): string {
@@ -42,3 +43,40 @@ it("the documented permissions let a host publish, and a tenant consume its own 
   await message?.ackAck();
   await nc.close();
 }, 30_000);
+
+it("what a revoked login or right keeps from NATS is told, by every process, until it is there", async () => {
+  const users = (publish: string) =>
+    `authorization { users = [ { user: "h", password: "h", permissions: { publish: ${publish}, subscribe: ">" } } ] }`;
+  let server = await startNats({ config: users('{ deny: "chorus.>" }') });
+  const journal = new MemoryJournal();
+  const roles = new MemoryRoles();
+  const publisher = (name: string) =>
+    startPublisher({
+      login: { servers: [server.url], user: "h", password: "h" },
+      store: { journal, roles: roles.of(name), flushed: async () => {}, processId: name },
+      host: "h1",
+      tenant: "default",
+      hostUp: () => ({ version: "1", capacity: {} as never }),
+      logger: recordingLogger().logger,
+    });
+  await using one = publisher("one");
+  await until("the first relays", () => one.status().relay.state === "relaying");
+  await using two = publisher("two");
+  journal.emit("sb_1");
+  await until("it is refused", () => one.status().relay.blocked.length === 1);
+  // Of a moment ago: on its way, for all that is known.
+  expect(one.undelivered()).toBeUndefined();
+  journal.emit("sb_0", { time: new Date(Date.now() - 60_000).toISOString() });
+  const old = journal.after(0, { limit: 1 })[0];
+  Object.assign(old ?? {}, { time: new Date(Date.now() - 60_000).toISOString() });
+  expect(one.undelivered()).toMatch(/not taken the events after 0 yet .*Permissions Violation/);
+  expect(two.undelivered()).toMatch(/not taken the events after 0 yet .*the server that relays logs/);
+
+  await crash(server);
+  server = await again(server, { config: `authorization { user: "other", password: "other" }` });
+  await until("the login is refused", () => /authoriz/i.test(two.undelivered() ?? ""));
+  await crash(server);
+  server = await again(server, { config: users('">"') });
+  await until("nothing is missing", () => one.undelivered() === undefined && two.undelivered() === undefined);
+  await server.stop();
+});
