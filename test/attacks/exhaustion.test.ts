@@ -58,6 +58,9 @@ describe.each([
   ["files open at once", ["fds", "8000"], /^REFUSED EMFILE/],
   ["disk in the workspace", ["disk", "40", "/workspace"], /^REFUSED ENOSPC/],
   ["disk in /tmp", ["disk", "200", "/tmp"], /^REFUSED ENOSPC/],
+  ["files in the workspace", ["inodes", "40000", "/workspace"], /^REFUSED ENOSPC/],
+  ["files in /tmp", ["inodes", "40000", "/tmp"], /^REFUSED ENOSPC/],
+  ["files in /dev/shm", ["inodes", "40000", "/dev/shm"], /^REFUSED ENOSPC/],
 ] as const)("%s", (_what, args, refusal) => {
   it("end at the sandbox's limit, and nowhere else", async () => {
     // /workspace is the sandbox's own word for it.

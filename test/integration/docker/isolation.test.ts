@@ -121,7 +121,9 @@ describe("a command", () => {
 
   test("writes to the workspace and /tmp, and nowhere else", async () => {
     const { guest } = await start("busybox");
-    expect(await shell(guest, "echo '#!/bin/sh\necho ran' > run && chmod +x run && ./run && touch /tmp/x")).toEqual({
+    expect(
+      await shell(guest, "echo '#!/bin/sh\necho ran' > run && chmod +x run && ./run && touch /tmp/x /dev/shm/x"),
+    ).toEqual({
       code: 0,
       out: "ran",
     });

@@ -43,6 +43,7 @@ export function containerOptions(plan: ContainerPlan) {
   const { spec, image } = plan;
   const { resources, confinement = {} } = spec;
   const strict = spec.profile === "strict";
+  const tmpMb = resources.tmp_mb ?? overheadMb.tmp;
   const memory = memoryBudgetMb(resources) * mib;
   const granted = strict ? [] : (confinement.capabilities ?? devCapabilities);
   return {
@@ -80,7 +81,8 @@ export function containerOptions(plan: ContainerPlan) {
       Tmpfs: {
         ...volumeCovers(image.volumes),
         [paths.workdir]: `rw,exec,nosuid,nodev,size=${resources.workspace_mb}m${inodes(resources)}`,
-        [paths.tmp]: `rw,exec,nosuid,nodev,size=${resources.tmp_mb ?? overheadMb.tmp}m`,
+        [paths.tmp]: `rw,exec,nosuid,nodev,size=${tmpMb}m${filesIn(resources, tmpMb)}`,
+        ...sharedMemory(resources),
         [paths.run]: `rw,noexec,nosuid,nodev,size=${overheadMb.reserve}m`,
       },
       Mounts: [
@@ -198,6 +200,18 @@ function dnsOptions({ dns }: Confinement) {
     ...(dns?.search.length ? { DnsSearch: [...dns.search] } : {}),
     ...(dns?.options.length ? { DnsOptions: [...dns.options] } : {}),
   };
+}
+
+/** Empty files cost memory beside the size of their file system: where the workspace's are bounded, so are those of /tmp and /dev/shm. */
+const filesPerMb = 256;
+const filesIn = ({ workspace_inodes }: Resources, mb: number): string =>
+  workspace_inodes === undefined ? "" : `,nr_inodes=${Math.ceil(mb * filesPerMb)}`;
+
+/** The engine's own mount of it bounds the size alone. */
+function sharedMemory(resources: Resources) {
+  const mb = resources.shm_mb ?? overheadMb.shm;
+  const files = filesIn(resources, mb);
+  return files === "" ? {} : { "/dev/shm": `rw,noexec,nosuid,nodev,mode=1777,size=${mb}m${files}` };
 }
 
 const inodes = ({ workspace_inodes }: Resources): string =>
