@@ -2,8 +2,9 @@ import { setMaxListeners } from "node:events";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { quoted } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import { pause } from "../sandbox/wait.ts";
 import { answers, connectOptions, type NatsLogin, serverNames } from "./login.ts";
-import { backoff, pause } from "./wait.ts";
+import { backoff } from "./wait.ts";
 
 /** A connection from the moment it is up until it goes down; after a reconnect there is a new session. */
 export interface NatsSession {

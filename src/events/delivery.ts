@@ -5,12 +5,13 @@ import type { MsgHdrs } from "@nats-io/transport-node";
 import { quoted } from "../errors.ts";
 import type { JournalEntry } from "../sandbox/events.ts";
 import type { Journal } from "../sandbox/store/types.ts";
+import { pause } from "../sandbox/wait.ts";
 import type { NatsSession } from "./connection.ts";
 import { maxEventBytes, toMessage } from "./envelope.ts";
 import { StreamHistory } from "./history.ts";
 import { type Item, type Lane, Lanes, type ReadAhead } from "./lanes.ts";
 import { Position } from "./position.ts";
-import { backoff, pause, unless } from "./wait.ts";
+import { backoff, unless } from "./wait.ts";
 
 const chunk = 64;
 const headerRoom = 1_024;

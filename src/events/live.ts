@@ -1,9 +1,9 @@
 import type { z } from "zod";
 import type { Actor, SandboxState, StatsData, transientEvents } from "../sandbox/events.ts";
+import { pause } from "../sandbox/wait.ts";
 import type { NatsLink, NatsSession } from "./connection.ts";
 import { type TransientEvent, toTransientMessage } from "./envelope.ts";
 import { hostSandbox } from "./subject.ts";
-import { pause } from "./wait.ts";
 
 export type HostUp = z.infer<(typeof transientEvents)["host.up"]>;
 

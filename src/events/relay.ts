@@ -1,10 +1,10 @@
 import type { Logger } from "../logger.ts";
 import type { Journal, Roles } from "../sandbox/store/types.ts";
+import { pause } from "../sandbox/wait.ts";
 import type { NatsLink, NatsSession } from "./connection.ts";
 import { Delivery } from "./delivery.ts";
 import type { ReadAhead } from "./lanes.ts";
 import { StreamKeeper } from "./stream.ts";
-import { pause } from "./wait.ts";
 
 const renewEveryMs = 2_000;
 const staleMs = 10_000;

@@ -1,9 +1,10 @@
 import type { JetStreamManager, StreamConfig, StreamInfo } from "@nats-io/jetstream";
 import { quoted } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import { pause } from "../sandbox/wait.ts";
 import type { NatsSession } from "./connection.ts";
 import { streamSubjects } from "./subject.ts";
-import { backoff, pause, unless } from "./wait.ts";
+import { backoff, unless } from "./wait.ts";
 
 export const streamName = "CHORUS_SANDBOX_EVENTS";
 

@@ -1,17 +1,3 @@
-/** Resolves after `ms`, or at once when the signal aborts; never keeps the process alive. */
-export function pause(ms: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms).unref();
-    signal.addEventListener("abort", done, { once: true });
-  });
-}
-
 /** Doubling from `first` to `most` milliseconds, with a fifth of chance in it, so that many processes do not knock together. */
 export function backoff(attempt: number, first: number, most: number): number {
   return Math.min(most, first * 2 ** Math.min(attempt, 20)) * (0.9 + Math.random() * 0.2);

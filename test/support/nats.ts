@@ -1,6 +1,5 @@
 import { randomBytes } from "node:crypto";
 import { Writable } from "node:stream";
-import { setTimeout as sleep } from "node:timers/promises";
 import { AckPolicy, connect, DeliverPolicy, type NatsConnection } from "nats";
 import { pino } from "pino";
 import { startNats } from "../../scripts/lib/nats.mjs";
@@ -11,28 +10,14 @@ import { type Relay, type RelayOptions, startRelay } from "../../src/events/rela
 import { streamName } from "../../src/events/stream.ts";
 import type { Logger } from "../../src/logger.ts";
 import type { Journal } from "../../src/sandbox/store/types.ts";
+import { eventually } from "./eventually.ts";
 
 export type NatsServer = Awaited<ReturnType<typeof startNats>>;
-
-/** Awaits a condition; fails with `what` after the deadline. */
-export async function until<T>(
-  what: string,
-  check: () => T | Promise<T>,
-  deadlineMs = 20_000,
-): Promise<NonNullable<Exclude<T, false>>> {
-  const end = performance.now() + deadlineMs;
-  for (;;) {
-    const value = await check();
-    if (value !== false && value !== undefined && value !== null) return value as NonNullable<Exclude<T, false>>;
-    if (performance.now() > end) throw new Error(`not within ${deadlineMs} ms: ${what}`);
-    await sleep(5);
-  }
-}
 
 /** SIGKILL, and gone: its port and store are free again. */
 export async function crash(server: NatsServer): Promise<void> {
   process.kill(server.pid, "SIGKILL");
-  await until("nats-server is gone", () => {
+  await eventually("nats-server is gone", () => {
     try {
       process.kill(server.pid, 0);
       return false;

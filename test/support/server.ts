@@ -4,6 +4,8 @@ import path from "node:path";
 import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 
+export { eventually } from "./eventually.ts";
+
 export const root = path.resolve(import.meta.dirname, "../..");
 export const busybox = "chorus-sandbox/test:busybox";
 
@@ -126,19 +128,4 @@ export async function startServer(options: StartOptions = {}): Promise<TestServe
       if (options.dataDir === undefined) rmSync(path.dirname(dataDir), { recursive: true, force: true });
     },
   };
-}
-
-/** Waits until `probe` gives something, looking again every few milliseconds; fails loudly at the deadline. */
-export async function eventually<T>(
-  what: string,
-  probe: () => Promise<T | undefined | false> | T | undefined | false,
-  ms = 15_000,
-): Promise<T> {
-  const end = performance.now() + ms;
-  for (;;) {
-    const found = await probe();
-    if (found !== undefined && found !== false) return found;
-    if (performance.now() > end) throw new Error(`not within ${ms} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }

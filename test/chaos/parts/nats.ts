@@ -5,7 +5,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { DiscardPolicy, type NatsConnection } from "nats";
 import { startNats } from "../../../scripts/lib/nats.mjs";
 import { streamName, wantedStream } from "../../../src/events/stream.ts";
-import { again, consumer, crash, type NatsServer, type Received, stored, until } from "../../support/nats.ts";
+import { eventually } from "../../support/eventually.ts";
+import { again, consumer, crash, type NatsServer, type Received, stored } from "../../support/nats.ts";
 
 /** Short, so that a process that is stopped for a while is really past it. */
 export const duplicateWindowMs = 2_000;
@@ -48,7 +49,7 @@ export async function doomedNats(): Promise<DoomedNats> {
   const reload = () => void process.kill(server.pid, "SIGHUP");
   // The server may have come back a moment ago, and the operator not yet.
   const reshape = (change: (api: Awaited<ReturnType<typeof streams>>) => Promise<unknown>) =>
-    until("the stream is changed", () =>
+    eventually("the stream is changed", () =>
       streams(operator)
         .then(change)
         .then(

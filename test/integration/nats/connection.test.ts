@@ -8,7 +8,8 @@ import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { startNats } from "../../../scripts/lib/nats.mjs";
 import { type NatsLink, openLink } from "../../../src/events/connection.ts";
 import { type NatsLogin, relayTarget } from "../../../src/events/login.ts";
-import { again, crash, type NatsServer, recordingLogger, until } from "../../support/nats.ts";
+import { eventually } from "../../support/eventually.ts";
+import { again, crash, type NatsServer, recordingLogger } from "../../support/nats.ts";
 
 let folder: string;
 const open: AsyncDisposable[] = [];
@@ -35,7 +36,7 @@ function link(login: NatsLogin): { link: NatsLink; log: ReturnType<typeof record
 
 const connects = (login: NatsLogin) => {
   const { link: opened } = link(login);
-  return until("it connects", () => opened.status().connected, 10_000).catch((error) => {
+  return eventually("it connects", () => opened.status().connected, 10_000).catch((error) => {
     throw new Error(opened.status().error, { cause: error });
   });
 };
@@ -98,28 +99,28 @@ it("logs in over TLS with certificates of both sides", async () => {
   ];
   for (const tls of strangers) {
     const { link: stranger, log } = link({ servers: [url], ...(tls && { tls }) });
-    await until("the failure is told", () => log.said(/cannot connect to NATS/).length > 0);
+    await eventually("the failure is told", () => log.said(/cannot connect to NATS/).length > 0);
     expect(stranger.status().connected).toBe(false);
   }
   const elsewhere = await serve(
     `tls { cert_file: "${at("other.pem")}", key_file: "${at("other.key")}", ca_file: "${at("ca.pem")}" }`,
   );
   const { link: misled, log } = link({ servers: [elsewhere.url], tls: { ca: at("ca.pem") } });
-  await until("the wrong address is told", () => log.said(/cannot connect to NATS: .*127\.0\.0\.1/).length > 0);
+  await eventually("the wrong address is told", () => log.said(/cannot connect to NATS: .*127\.0\.0\.1/).length > 0);
   expect(misled.status().connected).toBe(false);
 });
 
 it("keeps trying with a refused login, says so once, and is in as soon as it is right", async () => {
   const server = await startNats({ jetstream: false, config: `authorization { user: "u", password: "other" }` });
   const { link: opened, log } = link({ servers: [server.url], user: "u", password: "secret-word" });
-  await until("it was refused often", () => (server.log().match(/authentication error/g) ?? []).length >= 3);
+  await eventually("it was refused often", () => (server.log().match(/authentication error/g) ?? []).length >= 3);
   expect(log.said(/cannot connect to NATS: .*Authorization Violation/)).toHaveLength(1);
   expect(opened.status().error).toContain("Authorization Violation");
 
   await crash(server);
   open.push(await again(server, { jetstream: false, config: `authorization { user: "u", password: "secret-word" }` }));
 
-  await until("it is in", () => opened.status().connected);
+  await eventually("it is in", () => opened.status().connected);
   expect(log.lines.map((line) => JSON.stringify(line)).join("\n")).not.toContain("secret-word");
 });
 
@@ -129,14 +130,14 @@ it("comes back after every loss, refused logins included, and tells each change 
   const { link: opened, log } = link({ servers: [server.url], user: "u", password: "p" });
   const first = await opened.up(new AbortController().signal);
   await crash(server);
-  await until("the loss is noticed", () => first?.down.aborted);
+  await eventually("the loss is noticed", () => first?.down.aborted);
 
   server = await again(server, { jetstream: false, config: `authorization { user: "u", password: "other" }` });
-  await until("it was refused often", () => (server.log().match(/authentication error/g) ?? []).length >= 3);
+  await eventually("it was refused often", () => (server.log().match(/authentication error/g) ?? []).length >= 3);
   await crash(server);
   open.push(await again(server, { jetstream: false, config }));
 
-  await until("it is back", () => opened.status().connected);
+  await eventually("it is back", () => opened.status().connected);
   expect(log.said(/^disconnected from NATS/)).toHaveLength(1);
   expect(log.said(/Authorization Violation/)).toHaveLength(1);
   expect(log.said(/^connected to NATS/)).toHaveLength(2);
@@ -157,7 +158,7 @@ it("leaves one socket at most behind with a server that accepts and stays silent
   if (address === null || typeof address === "string") throw new Error("no port");
   const { link: opened, log } = link({ servers: [`127.0.0.1:${address.port}`] });
 
-  await until("it tried again", () => attempts >= 3, 30_000);
+  await eventually("it tried again", () => attempts >= 3, 30_000);
 
   expect(sockets.size).toBeLessThanOrEqual(2);
   expect(log.said(/cannot connect/)).toHaveLength(1);

@@ -2,7 +2,8 @@ import { rmSync } from "node:fs";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { startNats } from "../../../scripts/lib/nats.mjs";
 import { relayTarget } from "../../../src/events/login.ts";
-import { again, consumer, crash, faults, stored, until } from "../../support/nats.ts";
+import { eventually } from "../../support/eventually.ts";
+import { again, consumer, crash, faults, stored } from "../../support/nats.ts";
 import { compileSources, relayChild, storeWithSandboxes } from "../../support/nats-store.ts";
 
 let built: string;
@@ -28,7 +29,7 @@ it("loses, doubles and reorders nothing while relay and server are killed in tur
 
   for (let kills = 0; kills < 6; kills += 1) {
     const before = cursor();
-    await until("events flow", () => cursor() > before + 500, 30_000);
+    await eventually("events flow", () => cursor() > before + 500, 30_000);
     if (kills % 2 === 0) {
       await child.end("SIGKILL");
       child = await relayChild(built, dataDir, server.url);
@@ -39,7 +40,7 @@ it("loses, doubles and reorders nothing while relay and server are killed in tur
   }
   stop = true;
   await load;
-  await until("all is relayed", () => cursor() === store.journal.newest(), 60_000);
+  await eventually("all is relayed", () => cursor() === store.journal.newest(), 60_000);
 
   const nc = await consumer(server.url);
   expect(faults(await stored(nc), told)).toEqual([]);
@@ -54,13 +55,13 @@ it("hands over to another process of the install at once when the relaying one i
   await using server = await startNats();
   const target = relayTarget({ servers: [server.url] });
   const first = await relayChild(built, dataDir, server.url);
-  await until("the first relays", () => store.roles.holder(`relay:${target}`));
+  await eventually("the first relays", () => store.roles.holder(`relay:${target}`));
   const second = await relayChild(built, dataDir, server.url);
 
   await first.end("SIGKILL");
   await Promise.all(ids.map(emit));
 
-  await until("the second relays", () => store.journal.relayCursor(target).cursor === 2, 5_000);
+  await eventually("the second relays", () => store.journal.relayCursor(target).cursor === 2, 5_000);
   const nc = await consumer(server.url);
   expect(faults(await stored(nc), told)).toEqual([]);
   await nc.close();
@@ -74,14 +75,14 @@ it("keeps order when a relay that stood still wakes up and finds another in its 
   const role = `relay:${relayTarget({ servers: [server.url] })}`;
   const cursor = () => store.journal.relayCursor(relayTarget({ servers: [server.url] })).cursor;
   const first = await relayChild(built, dataDir, server.url);
-  const before = await until("the first relays", () => store.roles.holder(role));
+  const before = await eventually("the first relays", () => store.roles.holder(role));
   const second = await relayChild(built, dataDir, server.url);
   const tell = () => Promise.all(Array.from({ length: 40 }, () => ids.map(emit)).flat());
   await tell();
 
   process.kill(before.pid, "SIGSTOP");
   await tell();
-  await until("the second takes over", () => {
+  await eventually("the second takes over", () => {
     const holder = store.roles.holder(role);
     return holder && holder.pid !== before.pid;
   });
@@ -89,7 +90,7 @@ it("keeps order when a relay that stood still wakes up and finds another in its 
   process.kill(before.pid, "SIGCONT");
   await tell();
 
-  await until("all is relayed", () => cursor() === store.journal.newest());
+  await eventually("all is relayed", () => cursor() === store.journal.newest());
   const nc = await consumer(server.url);
   expect(faults(await stored(nc), told)).toEqual([]);
   expect(store.roles.holder(role)?.pid).not.toBe(before.pid);

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, expect, it } from "vitest";
 import { startNats } from "../../../scripts/lib/nats.mjs";
-import { again, crash, relaying, until } from "../../support/nats.ts";
+import { eventually } from "../../support/eventually.ts";
+import { again, crash, relaying } from "../../support/nats.ts";
 import { MemoryJournal } from "../../support/nats-journal.ts";
 
 const open: AsyncDisposable[] = [];
@@ -34,7 +35,7 @@ async function start(url: string, name: string, ...args: string[]) {
       await end("SIGKILL");
     },
   });
-  await until(`${name} is ready`, () => {
+  await eventually(`${name} is ready`, () => {
     if (child.exitCode !== null) throw new Error(err);
     return err.includes("\n");
   });
@@ -47,7 +48,7 @@ async function setUp() {
   const journal = new MemoryJournal();
   const { relay } = relaying(server.url, journal);
   open.push(relay);
-  await until("it relays", () => relay.status().state === "relaying");
+  await eventually("it relays", () => relay.status().state === "relaying");
   return { server, journal, relay };
 }
 
@@ -57,8 +58,8 @@ it("tail-sandbox follows one sandbox or all", async () => {
   const one = await start(server.url, "tail-sandbox", "sb_2");
   journal.emit("sb_1");
   journal.emit("sb_2");
-  await until("all are heard", () => all.lines().length === 2);
-  await until("the one is heard", () => one.lines().length === 1);
+  await eventually("all are heard", () => all.lines().length === 2);
+  await eventually("the one is heard", () => one.lines().length === 1);
   expect(one.lines()[0]).toMatch(
     /^\S+Z {2}sb_2 {2}exec\.started {2}\{"exec_id":"ex_1","command":"true","cwd":"\/workspace","tty":false\}$/,
   );
@@ -71,7 +72,7 @@ it("alert-on-oom speaks of nothing else", async () => {
   journal.emit("sb_1", { type: "exec.completed" });
   journal.emit("sb_1", { type: "limit.oom", data: { limit: 512 * 2 ** 20 } });
   journal.emit("sb_1", { type: "exec.completed", data: { status: "oom_killed", command: "make" } });
-  await until("both are told", () => lines().length === 2);
+  await eventually("both are told", () => lines().length === 2);
   expect(lines().sort()).toEqual([
     "OOM in sb_1 of default: limit 512 MiB, in ex_1",
     "OOM killed in sb_1 of default: make",
@@ -94,16 +95,16 @@ it("durable-consumer handles each event once, in order, over its own death and t
 
   tell(100);
   let consumer = await start(server.url, "durable-consumer", file);
-  await until("some are handled", () => entries().length > 20);
+  await eventually("some are handled", () => entries().length > 20);
   await consumer.end("SIGKILL");
   tell(100);
   consumer = await start(server.url, "durable-consumer", file);
-  await until("more are handled", () => entries().length > 220);
+  await eventually("more are handled", () => entries().length > 220);
   await crash(server);
   open.push(await again(server));
   tell(100);
 
-  await until("all are handled", () => entries().length >= 600 && relay.status().behind === 0, 45_000);
+  await eventually("all are handled", () => entries().length >= 600 && relay.status().behind === 0, 45_000);
   expect(new Set(entries().map(({ id }) => id)).size).toBe(600);
   for (const sandbox of ["sb_1", "sb_2"]) {
     const sequences = entries().filter((entry) => entry.sandbox === sandbox);

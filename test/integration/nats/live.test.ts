@@ -2,7 +2,8 @@ import { afterEach, expect, it } from "vitest";
 import { startNats } from "../../../scripts/lib/nats.mjs";
 import { openLink } from "../../../src/events/connection.ts";
 import { startLive } from "../../../src/events/live.ts";
-import { again, consumer, crash, type Received, read, recordingLogger, until } from "../../support/nats.ts";
+import { eventually } from "../../support/eventually.ts";
+import { again, consumer, crash, type Received, read, recordingLogger } from "../../support/nats.ts";
 
 const open: AsyncDisposable[] = [];
 afterEach(async () => {
@@ -40,7 +41,7 @@ it("tells stats and the host while connected, and drops them otherwise", async (
   await link.up(new AbortController().signal);
 
   expect(live.stats(sandbox, stats)).toBe(true);
-  await until("stats arrive", () => heard.length === 1);
+  await eventually("stats arrive", () => heard.length === 1);
   expect(heard[0]).toMatchObject({
     subject: "chorus.sandbox.v1.h-X2E1.t.sb_1.stats.sampled",
     event: {
@@ -49,18 +50,21 @@ it("tells stats and the host while connected, and drops them otherwise", async (
     },
   });
   speaks = true;
-  await until("the host is heard twice", () => heard.filter(({ event }) => event.type.includes("host.up")).length >= 2);
+  await eventually(
+    "the host is heard twice",
+    () => heard.filter(({ event }) => event.type.includes("host.up")).length >= 2,
+  );
   expect(heard.at(-1)).toMatchObject({
     subject: "chorus.sandbox.v1.h-X2E1.default._host.host.up",
     event: { subject: "_host", data: { sandbox_id: "_host", version: "1", capacity } },
   });
 
   await crash(server);
-  await until("the loss is noticed", () => !link.status().connected);
+  await eventually("the loss is noticed", () => !link.status().connected);
   expect(live.stats(sandbox, { ...stats, uptime_ms: 2 })).toBe(false);
   open.push(await again(server));
-  await until("both are back", () => live.stats(sandbox, { ...stats, uptime_ms: 3 }));
-  await until("stats arrive again", () => {
+  await eventually("both are back", () => live.stats(sandbox, { ...stats, uptime_ms: 3 }));
+  await eventually("stats arrive again", () => {
     live.stats(sandbox, { ...stats, uptime_ms: 3 });
     return heard.some(({ event }) => event.data["uptime_ms"] === 3);
   });

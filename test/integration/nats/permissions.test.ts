@@ -5,7 +5,8 @@ import { expect, it } from "vitest";
 import { startNats } from "../../../scripts/lib/nats.mjs";
 import { startPublisher } from "../../../src/events/publisher.ts";
 import { streamName } from "../../../src/events/stream.ts";
-import { again, crash, read, recordingLogger, relaying, until } from "../../support/nats.ts";
+import { eventually } from "../../support/eventually.ts";
+import { again, crash, read, recordingLogger, relaying } from "../../support/nats.ts";
 import { MemoryJournal, MemoryRoles } from "../../support/nats-journal.ts";
 
 /** The configuration that docs/events.md recommends, as it stands there. */
@@ -24,8 +25,8 @@ it("the documented permissions let a host publish, and a tenant consume its own 
   journal.emit("sb_1", { tenant: "acme" });
   journal.emit("sb_2", { tenant: "other" });
   journal.emit("sb_3", { tenant: "acme", host: "elsewhere" });
-  await until("its own are relayed", () => host.relay.status().published === 2);
-  await until("another host's is refused", () => host.relay.status().blocked.length === 1);
+  await eventually("its own are relayed", () => host.relay.status().published === 2);
+  await eventually("another host's is refused", () => host.relay.status().blocked.length === 1);
   expect(host.log.said(/may not|differs/)).toEqual([]);
 
   const nc = await connect({ servers: server.url, user: "acme", pass: "s" });
@@ -60,10 +61,10 @@ it("what a revoked login or right keeps from NATS is told, by every process, unt
       logger: recordingLogger().logger,
     });
   await using one = publisher("one");
-  await until("the first relays", () => one.status().relay.state === "relaying");
+  await eventually("the first relays", () => one.status().relay.state === "relaying");
   await using two = publisher("two");
   journal.emit("sb_1");
-  await until("it is refused", () => one.status().relay.blocked.length === 1);
+  await eventually("it is refused", () => one.status().relay.blocked.length === 1);
   // Of a moment ago: on its way, for all that is known.
   expect(one.undelivered()).toBeUndefined();
   journal.emit("sb_0", { time: new Date(Date.now() - 60_000).toISOString() });
@@ -74,9 +75,9 @@ it("what a revoked login or right keeps from NATS is told, by every process, unt
 
   await crash(server);
   server = await again(server, { config: `authorization { user: "other", password: "other" }` });
-  await until("the login is refused", () => /authoriz/i.test(two.undelivered() ?? ""));
+  await eventually("the login is refused", () => /authoriz/i.test(two.undelivered() ?? ""));
   await crash(server);
   server = await again(server, { config: users('">"') });
-  await until("nothing is missing", () => one.undelivered() === undefined && two.undelivered() === undefined);
+  await eventually("nothing is missing", () => one.undelivered() === undefined && two.undelivered() === undefined);
   await server.stop();
 });

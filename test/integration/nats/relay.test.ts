@@ -3,7 +3,8 @@ import { DiscardPolicy, type NatsConnection } from "nats";
 import { afterEach, expect, it } from "vitest";
 import { startNats } from "../../../scripts/lib/nats.mjs";
 import { streamName } from "../../../src/events/stream.ts";
-import { again, consumer, crash, faults, relaying, stored, until } from "../../support/nats.ts";
+import { eventually } from "../../support/eventually.ts";
+import { again, consumer, crash, faults, relaying, stored } from "../../support/nats.ts";
 import { MemoryJournal, MemoryRoles } from "../../support/nats-journal.ts";
 
 const cleanups: AsyncDisposable[] = [];
@@ -30,7 +31,7 @@ it("carries events to the stream in order per sandbox, as CloudEvents with stabl
   const { relay } = keep(relaying(server.url, journal));
   const first = journal.after(0, { limit: 1 })[0];
 
-  await until("all is relayed", () => relay.status().behind === 0);
+  await eventually("all is relayed", () => relay.status().behind === 0);
 
   const received = await stored(await listen(server.url));
   expect(faults(received, journal.told)).toEqual([]);
@@ -48,11 +49,11 @@ it("works from the moment a server appears", async () => {
   const journal = new MemoryJournal();
   journal.emit("sb_1");
   const { relay, log } = keep(relaying(place.url, journal));
-  await until("the failure is told", () => log.said(/cannot connect to NATS/).length > 0);
+  await eventually("the failure is told", () => log.said(/cannot connect to NATS/).length > 0);
 
   const server = keep(await again(place));
 
-  await until("all is relayed", () => relay.status().behind === 0);
+  await eventually("all is relayed", () => relay.status().behind === 0);
   expect(faults(await stored(await listen(server.url)), journal.told)).toEqual([]);
   expect(log.said(/cannot connect to NATS/)).toHaveLength(1);
 });
@@ -70,7 +71,7 @@ it("loses, doubles and reorders nothing while the server is killed again and aga
   })();
   for (let kills = 0; kills < 5; kills += 1) {
     const before = relay.status().cursor;
-    await until("events flow", () => relay.status().cursor > before + 100);
+    await eventually("events flow", () => relay.status().cursor > before + 100);
     await crash(server);
     server = await again(server);
   }
@@ -78,7 +79,7 @@ it("loses, doubles and reorders nothing while the server is killed again and aga
   stop = true;
   await load;
 
-  await until("all is relayed", () => relay.status().behind === 0);
+  await eventually("all is relayed", () => relay.status().behind === 0);
 
   expect(faults(await stored(await listen(server.url)), journal.told)).toEqual([]);
 });
@@ -88,14 +89,14 @@ it("survives a hung server: what timed out is sent again under its id", async ()
   const journal = new MemoryJournal();
   const { relay } = keep(relaying(server.url, journal));
   journal.emit("sb_1");
-  await until("the first is relayed", () => relay.status().published === 1);
+  await eventually("the first is relayed", () => relay.status().published === 1);
 
   process.kill(server.pid, "SIGSTOP");
   for (const sandbox of sandboxes) for (let n = 0; n < 10; n += 1) journal.emit(sandbox);
-  await until("publishing times out", () => relay.status().failures >= sandboxes.length);
+  await eventually("publishing times out", () => relay.status().failures >= sandboxes.length);
   process.kill(server.pid, "SIGCONT");
 
-  await until("all is relayed", () => relay.status().behind === 0);
+  await eventually("all is relayed", () => relay.status().behind === 0);
   expect(faults(await stored(await listen(server.url)), journal.told)).toEqual([]);
   expect(relay.status().blocked).toEqual([]);
 });
@@ -105,18 +106,18 @@ it("lets one process relay and another take over when that one dies", async () =
   const journal = new MemoryJournal();
   const roles = new MemoryRoles();
   const one = relaying(server.url, journal, { roles: roles.of("one") });
-  await until("the first relays", () => one.relay.status().state === "relaying");
+  await eventually("the first relays", () => one.relay.status().state === "relaying");
   const two = keep(relaying(server.url, journal, { roles: roles.of("two") }));
-  await until("the second stands by", () => two.relay.status().state === "standby");
+  await eventually("the second stands by", () => two.relay.status().state === "standby");
   for (const sandbox of sandboxes) journal.emit(sandbox);
-  await until("all is relayed", () => one.relay.status().behind === 0);
+  await eventually("all is relayed", () => one.relay.status().behind === 0);
   expect(two.relay.status().published).toBe(0);
 
   roles.dead.add("one");
   await one[Symbol.asyncDispose]();
   for (const sandbox of sandboxes) journal.emit(sandbox);
 
-  await until("the second relays the rest", () => two.relay.status().behind === 0);
+  await eventually("the second relays the rest", () => two.relay.status().behind === 0);
   expect(two.relay.status().state).toBe("relaying");
   expect(faults(await stored(await listen(server.url)), journal.told)).toEqual([]);
 });
@@ -131,19 +132,19 @@ it("after a take-over past the duplicate window skips what the stream has alread
   const ahead = { time: new Date(Date.now() + 3_600_000).toISOString() };
   for (let n = 0; n < 20; n += 1) for (const sandbox of sandboxes) journal.emit(sandbox, n % 2 ? ahead : {});
   const before = relaying(server.url, journal);
-  await until("all is relayed", () => before.relay.status().behind === 0);
+  await eventually("all is relayed", () => before.relay.status().behind === 0);
   await before[Symbol.asyncDispose]();
   const { messages } = (await manager.streams.info(streamName)).state;
   expect(messages).toBe(160);
   // As when the process died before it could write its cursor, and some time ago.
   await journal.setRelayCursor("t", 5);
   const since = performance.now();
-  await until("the window is over", () => performance.now() - since > 200);
+  await eventually("the window is over", () => performance.now() - since > 200);
   for (const sandbox of sandboxes) journal.emit(sandbox);
 
   const { relay } = keep(relaying(server.url, journal));
 
-  await until("all is relayed", () => relay.status().behind === 0);
+  await eventually("all is relayed", () => relay.status().behind === 0);
   expect(relay.status()).toMatchObject({ published: 8, duplicates: 155 });
   expect(faults(await stored(nc), journal.told)).toEqual([]);
 });
@@ -159,17 +160,17 @@ it("holds back one sandbox that may not be published, and no other", async () =>
   journal.emit("sb_secret", { tenant: "secret" });
   for (let n = 0; n < 100; n += 1) for (const sandbox of sandboxes) journal.emit(sandbox);
 
-  await until("the others are relayed", () => relay.status().published === 800);
+  await eventually("the others are relayed", () => relay.status().published === 800);
   expect(relay.status().blocked).toEqual([
     { sandbox_id: "sb_secret", error: expect.stringContaining("Permissions Violation") },
   ]);
   expect(relay.status().cursor).toBe(0);
-  await until("it is tried again", () => relay.status().failures > 3);
+  await eventually("it is tried again", () => relay.status().failures > 3);
   expect(log.said(/not taken by NATS/)).toHaveLength(1);
 
   await crash(server);
   const open = keep(await again(server, { config: users(`">"`) }));
-  await until("all is relayed", () => relay.status().behind === 0);
+  await eventually("all is relayed", () => relay.status().behind === 0);
   const nc = await consumer(open.url, { user: "p", pass: "p" });
   expect(faults(await stored(nc), journal.told)).toEqual([]);
   await nc.close();
@@ -186,16 +187,16 @@ it("goes on with the others behind more than is read ahead of one that is refuse
   for (let n = 0; n < 120; n += 1) journal.emit("sb_secret", { tenant: "secret" });
   for (const sandbox of sandboxes) for (let n = 0; n < 50; n += 1) journal.emit(sandbox);
 
-  await until("the others are relayed", () => relay.status().published === 400);
+  await eventually("the others are relayed", () => relay.status().published === 400);
   expect(relay.status()).toMatchObject({ cursor: 0, behind: 520, blocked: [{ sandbox_id: "sb_secret" }] });
   // What comes while it is refused keeps its place too.
   journal.emit("sb_secret", { tenant: "secret" });
   journal.emit("sb_0");
-  await until("the new one is relayed", () => relay.status().published === 401);
+  await eventually("the new one is relayed", () => relay.status().published === 401);
 
   await crash(server);
   const open = keep(await again(server, { config: users(`">"`) }));
-  await until("all is relayed", () => relay.status().behind === 0);
+  await eventually("all is relayed", () => relay.status().behind === 0);
   expect(relay.status().cursor).toBe(journal.newest());
   const nc = await consumer(open.url, { user: "p", pass: "p" });
   expect(faults(await stored(nc), journal.told)).toEqual([]);
@@ -214,7 +215,7 @@ it("takes up a refused one in the session in which it is allowed again, while th
   journal.emit("sb_big", { data: { command: "x".repeat(3_000) } });
   for (let n = 0; n < 100; n += 1) journal.emit("sb_big");
   for (const sandbox of sandboxes) journal.emit(sandbox);
-  await until("the others are relayed", () => relay.status().published === 8);
+  await eventually("the others are relayed", () => relay.status().published === 8);
 
   await manager.streams.update(streamName, { ...small, max_msg_size: -1 });
   const more = (async () => {
@@ -223,9 +224,9 @@ it("takes up a refused one in the session in which it is allowed again, while th
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   })();
-  await until("all is relayed", () => relay.status().behind === 0);
+  await eventually("all is relayed", () => relay.status().behind === 0);
   await more;
-  await until("all is relayed", () => relay.status().behind === 0);
+  await eventually("all is relayed", () => relay.status().behind === 0);
   expect(relay.status()).toMatchObject({ blocked: [], cursor: journal.newest() });
   expect((await manager.streams.info(streamName, { subjects_filter: subject })).state.subjects).toMatchObject({
     "chorus.sandbox.v1.h1.default.sb_big.exec.started": 101,
@@ -242,12 +243,12 @@ it("waits while the stream is full and refuses new messages", async () => {
   const journal = new MemoryJournal();
   for (let n = 0; n < 25; n += 1) journal.emit("sb_1");
   const { relay } = keep(relaying(server.url, journal));
-  await until("it is full", () => relay.status().blocked.length === 1);
+  await eventually("it is full", () => relay.status().blocked.length === 1);
   expect(relay.status().cursor).toBe(10);
 
   await manager.streams.update(streamName, { ...full, max_msgs: 1_000 });
 
-  await until("all is relayed", () => relay.status().behind === 0);
+  await eventually("all is relayed", () => relay.status().behind === 0);
   expect(faults(await stored(nc), journal.told)).toEqual([]);
 });
 
@@ -262,7 +263,7 @@ it("cuts an event that is too large and says which fields", async () => {
   journal.emit("sb_1", { type: "file.changed", data: { changes } });
   const { relay } = keep(relaying(server.url, journal));
 
-  await until("it is relayed", () => relay.status().behind === 0);
+  await eventually("it is relayed", () => relay.status().behind === 0);
 
   const [received] = await stored(await listen(server.url));
   expect(received?.event.data).toMatchObject({
@@ -276,16 +277,16 @@ it("relays what is committed before it ends, within its bound", async () => {
   const server = keep(await startNats());
   const journal = new MemoryJournal();
   const { relay } = keep(relaying(server.url, journal));
-  await until("it relays", () => relay.status().state === "relaying");
+  await eventually("it relays", () => relay.status().state === "relaying");
   for (let n = 0; n < 200; n += 1) for (const sandbox of sandboxes) journal.emit(sandbox);
 
   await relay[Symbol.asyncDispose]();
 
   expect(journal.relayCursor("t").cursor).toBe(1_600);
   const late = relaying(server.url, journal);
-  await until("it relays", () => late.relay.status().state === "relaying");
+  await eventually("it relays", () => late.relay.status().state === "relaying");
   process.kill(server.pid, "SIGSTOP");
-  await until("every thread of the server stands still", () =>
+  await eventually("every thread of the server stands still", () =>
     readdirSync(`/proc/${server.pid}/task`).every((thread) =>
       /\) T /.test(readFileSync(`/proc/${server.pid}/task/${thread}/stat`, "utf8")),
     ),
@@ -303,17 +304,17 @@ it("relays nothing before it is flushed to disk", async () => {
   const waiting: (() => void)[] = [];
   const flushed = () => new Promise<void>((resolve) => waiting.push(resolve));
   const { relay } = keep(relaying(server.url, journal, { flushed }));
-  await until("it relays", () => relay.status().state === "relaying");
+  await eventually("it relays", () => relay.status().state === "relaying");
   journal.emit("sb_1");
-  await until("it asks for the disk", () => waiting.length === 1);
+  await eventually("it asks for the disk", () => waiting.length === 1);
   // Told after the flush began, so not covered by it.
   journal.emit("sb_1");
   expect(relay.status()).toMatchObject({ cursor: 0, in_flight: 0 });
 
   waiting.shift()?.();
-  await until("the next flush is asked for", () => waiting.length === 1);
-  await until("the first is relayed", () => relay.status().cursor === 1);
+  await eventually("the next flush is asked for", () => waiting.length === 1);
+  await eventually("the first is relayed", () => relay.status().cursor === 1);
   expect(relay.status().published).toBe(1);
   waiting.shift()?.();
-  await until("the second is relayed", () => relay.status().cursor === 2);
+  await eventually("the second is relayed", () => relay.status().cursor === 2);
 });

@@ -1,7 +1,8 @@
 import { afterEach, expect, it } from "vitest";
 import { startNats } from "../../../scripts/lib/nats.mjs";
 import { streamName } from "../../../src/events/stream.ts";
-import { again, consumer, crash, faults, type NatsServer, relaying, stored, until } from "../../support/nats.ts";
+import { eventually } from "../../support/eventually.ts";
+import { again, consumer, crash, faults, type NatsServer, relaying, stored } from "../../support/nats.ts";
 import { MemoryJournal } from "../../support/nats-journal.ts";
 
 const open: AsyncDisposable[] = [];
@@ -26,7 +27,7 @@ const relay = (server: NatsServer, journal: MemoryJournal) => {
 it("creates the stream as the contract has it, without stats and host facts", async () => {
   const { server, nc, manager } = await setUp();
   const { relay: started, log } = relay(server, new MemoryJournal());
-  await until("it relays", () => started.status().state === "relaying");
+  await eventually("it relays", () => started.status().state === "relaying");
 
   expect((await manager.streams.info(streamName)).config).toMatchObject({
     subjects: ["lifecycle", "exec", "file", "limit", "policy", "journal"].map((d) => `chorus.sandbox.v1.*.*.*.${d}.*`),
@@ -51,12 +52,12 @@ it("leaves a stream that exists as it is, warns once with the names of what diff
   journal.emit("sb_1");
 
   const first = relay(server, journal);
-  await until("it is relayed", () => first.relay.status().behind === 0);
+  await eventually("it is relayed", () => first.relay.status().behind === 0);
   await crash(server);
   const restarted = await again(server);
   open.push(restarted);
   journal.emit("sb_1");
-  await until("the next is relayed", () => first.relay.status().behind === 0);
+  await eventually("the next is relayed", () => first.relay.status().behind === 0);
 
   expect((await manager.streams.info(streamName)).config).toEqual(before);
   expect(first.log.said(/differs/).map(({ fields }) => fields)).toEqual([
@@ -70,13 +71,13 @@ it("says that JetStream is missing once, and goes on as soon as it is there", as
   const journal = new MemoryJournal();
   journal.emit("sb_1");
   const { relay: started, log } = relay(server, journal);
-  await until("it is told", () => log.said(/jetstream is not enabled/i).length > 0);
+  await eventually("it is told", () => log.said(/jetstream is not enabled/i).length > 0);
   expect(started.status()).toMatchObject({ state: "no_stream", behind: 1 });
 
   await crash(server);
   open.push(await again(server));
 
-  await until("it is relayed", () => started.status().behind === 0);
+  await eventually("it is relayed", () => started.status().behind === 0);
   expect(log.said(/jetstream is not enabled/i)).toHaveLength(1);
 });
 
@@ -94,7 +95,7 @@ it.each([
   const server = await startNats({ jetstream: false, config: config.replace("STORE", place.storeDir) });
   open.push(server);
   const { relay: started } = relay(server, new MemoryJournal());
-  await until("it relays", () => started.status().state === "relaying");
+  await eventually("it relays", () => started.status().state === "relaying");
   const nc = await consumer(server.url);
   const { max_bytes } = (await (await nc.jetstreamManager()).streams.info(streamName)).config;
   await nc.close();
@@ -107,12 +108,12 @@ it("makes a stream that was deleted under way again", async () => {
   const journal = new MemoryJournal();
   const { relay: started } = relay(server, journal);
   journal.emit("sb_1");
-  await until("it is relayed", () => started.status().behind === 0 && started.status().published === 1);
+  await eventually("it is relayed", () => started.status().behind === 0 && started.status().published === 1);
   await manager.streams.delete(streamName);
 
   journal.emit("sb_1");
 
-  await until("it is relayed", () => started.status().behind === 0);
+  await eventually("it is relayed", () => started.status().behind === 0);
   expect((await stored(nc)).map(({ sequence }) => sequence)).toEqual([2]);
   expect(started.status().blocked).toEqual([]);
 });
