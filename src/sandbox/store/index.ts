@@ -18,6 +18,8 @@ export interface StoreOptions {
   journalMaxBytes?: number;
   /** How long ended sandboxes and journal entries stay. @default 7 */
   endedDays?: number;
+  /** Ended execs that stay known of each sandbox. @default 2000 */
+  keptExecs?: number;
   /** How long a write waits for another process that holds the lock. @default 20000 */
   lockWaitMs?: number;
   /** Wall clock in milliseconds. @default Date.now */
@@ -38,6 +40,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       tenant: options.tenant ?? "default",
       journalMaxBytes: options.journalMaxBytes ?? 256 * 1024 * 1024,
       endedDays: options.endedDays ?? 7,
+      keptExecs: options.keptExecs ?? 2000,
       clock: options.clock ?? Date.now,
       ...(options.logger !== undefined && { logger: options.logger }),
     });

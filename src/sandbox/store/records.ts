@@ -6,6 +6,7 @@ import type { ExecRecord, PoolMember, SandboxRecord } from "./types.ts";
 
 const liveStates: ReadonlySet<SandboxState> = new Set<SandboxState>(["creating", "running", "paused"]);
 const pageSize = 100;
+const lookedAtToForget = 64;
 
 const placeOf = (record: SandboxRecord): string => `${part(record.tenant)}/${listKey(record)}`;
 const endedKey = (record: SandboxRecord): string => timeKey(record.ended?.at ?? record.last_used_at, record.sandbox_id);
@@ -23,9 +24,12 @@ const execPlace = (record: ExecRecord): string =>
 /** Sandboxes and execs with their indexes. Reads work anywhere, writes inside a transaction. */
 export class Records {
   readonly #tables: Tables;
+  readonly #keptExecs: number;
 
-  constructor(tables: Tables) {
+  /** @param keptExecs ended execs that stay known of a sandbox */
+  constructor(tables: Tables, keptExecs: number) {
     this.#tables = tables;
+    this.#keptExecs = keptExecs;
   }
 
   sandbox(sandboxId: string): SandboxRecord | undefined {
@@ -155,6 +159,22 @@ export class Records {
     }
     if (record.completed) openExecs.remove(id);
     else openExecs.put(id, record.exec_id);
+    if (previous === undefined) this.#forgetOldest(record.sandbox_id);
+  }
+
+  /** For each exec beyond the bound the oldest that has ended goes; the journal has told of it. */
+  #forgetOldest(sandboxId: string): void {
+    if ((this.sandbox(sandboxId)?.execs_total ?? 0) < this.#keptExecs) return;
+    const { execs, execsByTime, openExecs } = this.#tables;
+    const prefix = part(sandboxId);
+    // Those that were started first and still run are passed over.
+    for (const place of execsByTime.keys({ start: `${prefix}/`, end: endOf(prefix), limit: lookedAtToForget })) {
+      const execId = execsByTime.get(place);
+      if (execId === undefined || openExecs.get(key(sandboxId, execId)) !== undefined) continue;
+      execs.remove(key(sandboxId, execId));
+      execsByTime.remove(place);
+      return;
+    }
   }
 
   /** Up to `limit` ids of sandboxes that ended before a time, the oldest first. */

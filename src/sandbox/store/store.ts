@@ -34,6 +34,7 @@ export interface LmdbStoreOptions {
   tenant: string;
   journalMaxBytes: number;
   endedDays: number;
+  keptExecs: number;
   clock: () => number;
   logger?: Logger;
 }
@@ -66,7 +67,7 @@ export class LmdbStore implements Store {
     this.#self = thisProcess(clock);
     this.installId = options.installId;
     this.processId = this.#self.process_id;
-    this.#records = new Records(tables);
+    this.#records = new Records(tables, options.keptExecs);
     this.#numbering = { records: this.#records, tables, host, tenant, clock, nextId: monotonicIds(clock) };
     this.#processes = new StoreProcesses(database, tables);
     this.#roles = new StoreRoles(database, tables, this.#processes, this.processId);

@@ -153,4 +153,21 @@ describe("lists", () => {
     expect(store.openExecs("sb_a")).toHaveLength(5);
     expect(store.exec("sb_ab", "ex_9")?.command).toBe("true");
   });
+
+  it("forget the oldest ended execs of a sandbox, never one that runs", async () => {
+    const store = await newStore({ keptExecs: 10 });
+    const at = (second: number) => ({ started_at: new Date(second * 1000).toISOString() });
+    for (let i = 0; i < 40; i++) {
+      await store.write((tx) => {
+        tx.putSandbox(sandboxRecord("sb_a", { execs_total: i }));
+        tx.putExec(execRecord("sb_a", `ex_${i}`, at(i)));
+        // The first one runs on.
+        if (i > 0) tx.putExec(execRecord("sb_a", `ex_${i}`, { ...at(i), completed }));
+      });
+    }
+    const kept = store.execs("sb_a", 100).map((record) => record.exec_id);
+    expect(kept).toEqual([...Array.from({ length: 9 }, (_, i) => `ex_${39 - i}`), "ex_0"]);
+    expect(store.exec("sb_a", "ex_20")).toBeUndefined();
+    expect(store.openExecs("sb_a").map((record) => record.exec_id)).toEqual(["ex_0"]);
+  });
 });
