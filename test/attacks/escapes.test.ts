@@ -45,7 +45,7 @@ beforeAll(async () => {
     Unhardened.start(image.name),
     Unhardened.start(image.name, wallsDown),
     Unhardened.start(image.name, { NetworkMode: "host", Binds: [`${socket}:/var/run/docker.sock`] }),
-    startServer({ env: { CHORUS_SANDBOX_IMAGE: image.name } }),
+    startServer({ env: { CHORUS_SANDBOX_IMAGE: image.name }, bridged: true }),
   ]);
   // What the bridges are to a sandbox: a process of somebody else's.
   await Promise.all([plain, privileged].map((container) => container.begin(["connect"])));

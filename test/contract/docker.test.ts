@@ -1,9 +1,9 @@
 import { testBackend, testImage } from "../support/docker.ts";
 import { backendContract } from "./backend-contract.ts";
 
-backendContract("docker", async () => {
-  const backend = testBackend();
-  const otherInstall = testBackend();
+const setUp = (direct: boolean) => async () => {
+  const backend = testBackend({ direct });
+  const otherInstall = testBackend({ direct });
   return {
     backend,
     otherInstall,
@@ -13,4 +13,7 @@ backendContract("docker", async () => {
       await otherInstall[Symbol.asyncDispose]();
     },
   };
-});
+};
+
+backendContract("docker, past the engine where that is possible,", setUp(true));
+backendContract("docker, through the engine,", setUp(false));

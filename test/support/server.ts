@@ -46,7 +46,12 @@ export interface StartOptions {
   name?: string;
   /** The program to start. @default `dist/main.js` */
   main?: string;
+  /** Whether it lacks the right to look into other processes, and so reaches guests through the engine alone. @default false */
+  bridged?: boolean;
 }
+
+/** Runs what follows without the right to look into other processes. */
+const blind = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"];
 
 /** Starts `dist/main.js` as an MCP client would. The engine comes from DOCKER_HOST or the usual sockets. */
 export async function startServer(options: StartOptions = {}): Promise<TestServer> {
@@ -54,9 +59,10 @@ export async function startServer(options: StartOptions = {}): Promise<TestServe
   if (!existsSync(main))
     throw new Error("dist/main.js is missing: run `npm run build`, or the tests through `npm test`");
   const dataDir = options.dataDir ?? path.join(mkdtempSync(path.join(tmpdir(), "chorus-test-")), "data");
+  const [command = "", ...args] = [...(options.bridged ? blind : []), process.execPath, main];
   const transport = new StdioClientTransport({
-    command: process.execPath,
-    args: [main],
+    command,
+    args,
     cwd: root,
     stderr: "pipe",
     env: {

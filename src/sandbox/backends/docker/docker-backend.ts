@@ -16,6 +16,7 @@ import type {
 } from "../../backend.ts";
 import { EngineClient } from "./client.ts";
 import { ContainerCreator, removal } from "./containers.ts";
+import { directStream } from "./direct.ts";
 import { limitFailure } from "./errors.ts";
 import {
   type ContainerAnswer,
@@ -52,6 +53,7 @@ export class DockerBackend implements SandboxBackend {
   readonly #guests: GuestVolumes;
   readonly #creator: ContainerCreator;
   readonly #disposal = new AbortController();
+  readonly #mayBeDirect: boolean;
   /** Container ids of sandboxes known to be ours, so that no call has to look twice. */
   readonly #containers = new Map<string, string>();
   #info: Promise<EngineInfo> | undefined;
@@ -59,6 +61,7 @@ export class DockerBackend implements SandboxBackend {
   constructor(options: DockerBackendOptions) {
     const user = userInfo();
     this.#installId = options.installId;
+    this.#mayBeDirect = options.direct !== false && process.platform === "linux" && user.uid === 0;
     this.#logger = options.logger;
     this.#engine = new EngineClient({ home: user.homedir, ...options.engine, uid: user.uid });
     const { configDir = join(options.engine.home ?? user.homedir, ".docker") } = options.engine;
@@ -108,6 +111,21 @@ export class DockerBackend implements SandboxBackend {
   }
 
   async connect(sandboxId: string, signal?: AbortSignal): Promise<Duplex> {
+    return (await this.#direct(sandboxId, signal)) ?? this.#bridge(sandboxId, signal);
+  }
+
+  /** The guest's own socket, where this process may reach it. */
+  async #direct(sandboxId: string, signal: AbortSignal | undefined): Promise<Duplex | undefined> {
+    if (!this.#mayBeDirect) return undefined;
+    const { address } = await this.#engine.connection();
+    if (!("socketPath" in address)) return undefined;
+    const container = await this.#inspect(sandboxId, signal);
+    if (container === undefined) throw notFound(sandboxId);
+    return container.State.Pid ? directStream(container.Id, container.State.Pid, signal) : undefined;
+  }
+
+  /** A process beside the guest that joins its socket to a stream of the engine: for any engine, wherever it is. */
+  async #bridge(sandboxId: string, signal: AbortSignal | undefined): Promise<Duplex> {
     const { Id } = await this.#withContainer(sandboxId, signal, (containerId) =>
       this.#engine.json(execAnswer, {
         method: "POST",

@@ -10,6 +10,8 @@ export const containerAnswer = z.object({
   Created: z.string().optional(),
   State: z.object({
     Status: z.string(),
+    /** 0 when it does not run. */
+    Pid: z.number().optional(),
     ExitCode: z.number().optional(),
     OOMKilled: z.boolean().optional(),
     FinishedAt: z.string().optional(),

@@ -12,6 +12,8 @@ export interface DockerBackendOptions {
   };
   /** Whether the user's Docker credentials are used to pull. @default true */
   registryCredentials?: boolean;
+  /** Whether guests on this host are reached past the engine where that is possible. @default true */
+  direct?: boolean;
   /** Path of the guest binary for an architecture. */
   guestBinary: (arch: GuestArch) => string;
   /** What is made instead of pulled when the engine lacks it. */
