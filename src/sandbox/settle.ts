@@ -7,6 +7,9 @@ import { parseFlightRecorder } from "./guest/flight-recorder.ts";
 import { lostCompletion } from "./ingest.ts";
 import { endReason, exitSignal, guestExit, isTerminal } from "./lifecycle.ts";
 import type { SandboxRecord, Tx } from "./store/types.ts";
+import { deadline } from "./wait.ts";
+
+const lingeringMs = 500;
 
 /** How a sandbox went, as far as the engine still knows. */
 export interface Death {
@@ -39,11 +42,19 @@ async function settle(core: Core, sandboxId: string, status: BackendStatus | und
     });
     if (told) core.logger.info({ sandbox_id: sandboxId, reason: told, ...death }, "sandbox ended");
   }
+  await endLingering(core, sandboxId);
   await core.connections.drop(sandboxId);
   if (status) {
     await core.store.flushed();
     await core.backend.remove(sandboxId);
   }
+}
+
+/** An engine that was killed may take for ended what still runs. A guest that answers past it is told to end. */
+async function endLingering(core: Core, sandboxId: string): Promise<void> {
+  const claim = core.store.sandbox(sandboxId)?.claim;
+  const guest = core.connections.peek(sandboxId);
+  await guest?.setLease({ ttl_ms: 1, ...(claim !== undefined && { claim }) }, deadline(lingeringMs)).catch(() => {});
 }
 
 /** What the flight recorder holds. An engine that went away says nothing about it: then the end waits until it is back. */

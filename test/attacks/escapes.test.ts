@@ -2,7 +2,7 @@ import { createServer, type Server } from "node:net";
 import { networkInterfaces } from "node:os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { testEngineHost } from "../support/docker.ts";
-import { startServer, type TestServer } from "../support/server.ts";
+import { startServer, type TestServer, throughTheEngine } from "../support/server.ts";
 import { AttackImage, attackSandbox, removeAllMade, Unhardened } from "./support.ts";
 
 /**
@@ -45,7 +45,7 @@ beforeAll(async () => {
     Unhardened.start(image.name),
     Unhardened.start(image.name, wallsDown),
     Unhardened.start(image.name, { NetworkMode: "host", Binds: [`${socket}:/var/run/docker.sock`] }),
-    startServer({ env: { CHORUS_SANDBOX_IMAGE: image.name }, bridged: true }),
+    startServer({ env: { CHORUS_SANDBOX_IMAGE: image.name }, prefix: throughTheEngine }),
   ]);
   // What the bridges are to a sandbox: a process of somebody else's.
   await Promise.all([plain, privileged].map((container) => container.begin(["connect"])));

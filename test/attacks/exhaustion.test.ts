@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { startServer, type TestServer } from "../support/server.ts";
+import { startServer, type TestServer, throughTheEngine } from "../support/server.ts";
 import { AttackImage, attackSandbox, removeAllMade, Unhardened } from "./support.ts";
 
 /**
@@ -81,7 +81,7 @@ it("memory: the attack is killed, and the guest is not", async () => {
 
 /** A server that has not spoken to the sandbox before: it needs a bridge of its own, and so the reserve. */
 async function newcomerSees(): Promise<void> {
-  await using newcomer = await startServer({ dataDir: server.dataDir, bridged: true });
+  await using newcomer = await startServer({ dataDir: server.dataDir, prefix: throughTheEngine });
   expect((await newcomer.ok("exec_list", { sandbox_id: id }))["execs"]).not.toEqual([]);
 }
 

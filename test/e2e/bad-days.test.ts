@@ -1,10 +1,10 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { containersOf, engine, killContainer } from "../support/engine.ts";
-import { eventually, startServer, type TestServer } from "../support/server.ts";
+import { eventually, onSmallDisk, startServer, type TestServer } from "../support/server.ts";
 
 interface Told {
   type: string;
@@ -295,6 +295,30 @@ describe("bad days", () => {
     expect(refused.text).toMatch(/nonexistent\/docker\.sock/);
     expect((await server.ok("sandbox_list"))["sandboxes"]).toEqual([]);
     expect((await server.ok("sandbox_events"))["events"]).toEqual([]);
+  });
+
+  it("a full disk under the data dir: calls that would lose something are refused, the rest works, and later all of it is told", async () => {
+    const server = await start({ prefix: onSmallDisk(dataDir, 3) });
+    const id = await create(server);
+    // The server's own view: the disk is mounted for it alone.
+    const filler = `/proc/${server.pid}/root${dataDir}/filler`;
+    expect(() => writeFileSync(filler, Buffer.alloc(4 * 2 ** 20))).toThrow(/ENOSPC/);
+    const refusals = new Set<string>();
+    for (let i = 0; i < 40 && refusals.size === 0; i++) {
+      const answer = await server.call("exec_run", { sandbox_id: id, command: "echo full" });
+      if (answer.isError) refusals.add(`${answer.error?.code}: ${answer.error?.message}`);
+    }
+    expect([...refusals]).toEqual([expect.stringMatching(/^LIMIT_EXCEEDED: The disk that holds the store is full/)]);
+    expect(await server.ok("sandbox_get", { sandbox_id: id })).toMatchObject({ state: "running" });
+    expect(await server.ok("sandbox_stats", { sandbox_id: id })).toHaveProperty("memory");
+    rmSync(filler);
+    await server.ok("exec_run", { sandbox_id: id, command: "echo room" });
+    await server.ok("sandbox_destroy", { sandbox_id: id });
+    const events = await eventsOf(server, id);
+    expectWholeStory(events);
+    // The refused one had run.
+    const ran = events.filter((event) => event.type === "exec.completed" && event.status === "exited");
+    expect(ran.length).toBeGreaterThan(1);
   });
 
   it("bad settings stop the start with one message", async () => {

@@ -1,8 +1,9 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { enginePaths, startPrivateEngine, stopPrivateEngine } from "../../scripts/lib/engine-private.mjs";
+import { findProcesses } from "../../scripts/lib/processes.mjs";
 import { ensureTestImages } from "../../scripts/lib/test-images.mjs";
-import { eventually, startServer } from "../support/server.ts";
+import { eventually, startServer, throughTheEngine } from "../support/server.ts";
 
 /** An engine of this test's own, since it gets killed. */
 describe("an engine that dies", () => {
@@ -20,7 +21,10 @@ describe("an engine that dies", () => {
   });
 
   it("under a running command: a clear error at once, nothing taken for dead, and the whole story once it is back", async () => {
-    await using server = await startServer({ env: { DOCKER_HOST: `unix://${paths.socket}` } });
+    await using server = await startServer({
+      env: { DOCKER_HOST: `unix://${paths.socket}` },
+      prefix: throughTheEngine,
+    });
     const id = String((await server.ok("sandbox_create"))["sandbox_id"]);
     const running = server.call("exec_run", { sandbox_id: id, command: "sleep 100", wait_s: 40 });
     const types = async () => {
@@ -56,5 +60,31 @@ describe("an engine that dies", () => {
     const next = String((await server.ok("sandbox_create"))["sandbox_id"]);
     expect(await server.ok("exec_run", { sandbox_id: next, command: "echo back" })).toMatchObject({ stdout: "back\n" });
     await server.ok("sandbox_destroy", { sandbox_id: next });
+  }, 120_000);
+
+  it("under a command of a server that talks to guests past it: the command goes on, and the end leaves nothing", async () => {
+    await using server = await startServer({ env: { DOCKER_HOST: `unix://${paths.socket}` } });
+    const id = String((await server.ok("sandbox_create"))["sandbox_id"]);
+    const running = server.ok("exec_run", {
+      sandbox_id: id,
+      command: "echo begun; read go; echo $go",
+      keep_stdin: true,
+    });
+    const exec = await eventually("the exec runs", async () => {
+      const { execs } = await server.ok("exec_list", { sandbox_id: id });
+      return (execs as { exec_id: string }[])[0]?.exec_id;
+    });
+    process.kill(Number(readFileSync(paths.pid, "utf8")), "SIGKILL");
+    await eventually("the engine is gone", async () => (await server.call("sandbox_create")).isError);
+    await server.ok("exec_input", { sandbox_id: id, exec_id: exec, data: "on\n" });
+    expect(await running).toMatchObject({ status: "exited", stdout: "begun\non\n" });
+
+    await startPrivateEngine(paths);
+    await eventually(
+      "its end is told",
+      async () => (await server.ok("sandbox_get", { sandbox_id: id }))["state"] === "ended",
+      40_000,
+    );
+    await eventually("its guest is gone", () => findProcesses(({ args }) => args.includes(id)).length === 0);
   }, 120_000);
 });

@@ -46,12 +46,18 @@ export interface StartOptions {
   name?: string;
   /** The program to start. @default `dist/main.js` */
   main?: string;
-  /** Whether it lacks the right to look into other processes, and so reaches guests through the engine alone. @default false */
-  bridged?: boolean;
+  /** Command line that runs the program, such as {@link throughTheEngine}. */
+  prefix?: readonly string[];
 }
 
-/** Runs what follows without the right to look into other processes. */
-const blind = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"];
+/** Runs a server without the right to look into other processes: it reaches guests through the engine alone. */
+export const throughTheEngine = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"];
+
+/** Runs a server whose data dir is a small disk of its own. */
+export const onSmallDisk = (dataDir: string, megabytes: number): string[] => {
+  const script = 'mkdir -p "$1"; mount -t tmpfs -o size="$2m",mode=700 tmpfs "$1"; shift 2; exec "$@"';
+  return ["unshare", "-Urm", "sh", "-c", script, "sh", dataDir, String(megabytes)];
+};
 
 /** Starts `dist/main.js` as an MCP client would. The engine comes from DOCKER_HOST or the usual sockets. */
 export async function startServer(options: StartOptions = {}): Promise<TestServer> {
@@ -59,7 +65,7 @@ export async function startServer(options: StartOptions = {}): Promise<TestServe
   if (!existsSync(main))
     throw new Error("dist/main.js is missing: run `npm run build`, or the tests through `npm test`");
   const dataDir = options.dataDir ?? path.join(mkdtempSync(path.join(tmpdir(), "chorus-test-")), "data");
-  const [command = "", ...args] = [...(options.bridged ? blind : []), process.execPath, main];
+  const [command = "", ...args] = [...(options.prefix ?? []), process.execPath, main];
   const transport = new StdioClientTransport({
     command,
     args,
