@@ -3,6 +3,7 @@ import { settleIfGone } from "./access.ts";
 import type { Core } from "./core.ts";
 import { ingest } from "./ingest.ts";
 import { isTerminal } from "./lifecycle.ts";
+import { partWith } from "./settle.ts";
 import type { SandboxRecord } from "./store/types.ts";
 import { pause } from "./wait.ts";
 
@@ -31,6 +32,9 @@ export class FactReaders {
       if (ids.has(id)) continue;
       reader.abort();
       this.#readers.delete(id);
+      const { store } = this.#core;
+      // Whoever told its end may not have been the one who talks to it.
+      if (isTerminal(store.sandbox(id)?.state ?? "running")) partWith(this.#core, id).catch(() => {});
     }
     for (const { sandbox_id: id, state } of live) {
       if (state === "creating" || this.#readers.has(id)) continue;

@@ -9,7 +9,7 @@ import { endReason, exitSignal, guestExit, isTerminal } from "./lifecycle.ts";
 import type { SandboxRecord, Tx } from "./store/types.ts";
 import { deadline } from "./wait.ts";
 
-const lingeringMs = 500;
+const partingMs = 500;
 
 /** How a sandbox went, as far as the engine still knows. */
 export interface Death {
@@ -42,19 +42,22 @@ async function settle(core: Core, sandboxId: string, status: BackendStatus | und
     });
     if (told) core.logger.info({ sandbox_id: sandboxId, reason: told, ...death }, "sandbox ended");
   }
-  await endLingering(core, sandboxId);
-  await core.connections.drop(sandboxId);
+  await partWith(core, sandboxId);
   if (status) {
     await core.store.flushed();
     await core.backend.remove(sandboxId);
   }
 }
 
-/** An engine that was killed may take for ended what still runs. A guest that answers past it is told to end. */
-async function endLingering(core: Core, sandboxId: string): Promise<void> {
+/**
+ * Gives up the session with a sandbox that has ended. An engine that was killed may take for ended what still runs: a guest that
+ * answers past it is told to end.
+ */
+export async function partWith(core: Core, sandboxId: string): Promise<void> {
   const claim = core.store.sandbox(sandboxId)?.claim;
   const guest = core.connections.peek(sandboxId);
-  await guest?.setLease({ ttl_ms: 1, ...(claim !== undefined && { claim }) }, deadline(lingeringMs)).catch(() => {});
+  await guest?.setLease({ ttl_ms: 1, ...(claim !== undefined && { claim }) }, deadline(partingMs)).catch(() => {});
+  await core.connections.drop(sandboxId);
 }
 
 /** What the flight recorder holds. An engine that went away says nothing about it: then the end waits until it is back. */

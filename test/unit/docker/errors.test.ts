@@ -19,6 +19,7 @@ describe("an engine's answer", () => {
     [404, "No such image: y:latest", "IMAGE_NOT_FOUND"],
     [409, 'Conflict. The container name "/x" is already in use', "CONFLICT"],
     [409, "Container x is not running", "SANDBOX_NOT_RUNNING"],
+    [500, "Container x is not running", "SANDBOX_NOT_RUNNING"],
     [500, "OCI runtime create failed", "INTERNAL"],
     [500, "write /x: no space left on device", "LIMIT_EXCEEDED"],
     [503, "shutting down", "BACKEND_UNAVAILABLE"],

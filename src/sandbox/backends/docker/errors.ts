@@ -68,6 +68,10 @@ function fromAnswer(answer: EngineAnswer, context: CallContext): SandboxError {
       "The operator can check security and runtimes of the policy against this engine.",
     );
   }
+  // An exec that meets a container just dying gets this as a failure of the engine's own.
+  if ((answer.status === 409 || answer.status >= 500) && /is not running|is paused|not running/i.test(answer.words)) {
+    return make("SANDBOX_NOT_RUNNING");
+  }
   switch (answer.status) {
     case 400:
       return make("INVALID_ARGUMENT");
@@ -78,7 +82,6 @@ function fromAnswer(answer: EngineAnswer, context: CallContext): SandboxError {
       if (/no such image/i.test(answer.words)) return make("IMAGE_NOT_FOUND");
       return make(context.notFound ?? "SANDBOX_NOT_FOUND");
     case 409:
-      if (/is not running|is paused|not running/i.test(answer.words)) return make("SANDBOX_NOT_RUNNING");
       return make("CONFLICT");
     case 503:
       return make("BACKEND_UNAVAILABLE");
