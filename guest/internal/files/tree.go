@@ -56,17 +56,18 @@ func (t *tree) close() {
 	t.levels = nil
 }
 
-// inside begins a walk of what is in an open directory, which the tree takes over.
-func (t *tree) inside(fd int) error {
-	l := level{fd: fd, more: true}
+// enter stands on an open directory, which the tree takes over.
+func (t *tree) enter(l level) error {
 	var st syscall.Stat_t
-	err := syscall.Fstat(fd, &st)
+	err := syscall.Fstat(l.fd, &st)
 	if err == nil {
 		l.dev = st.Dev
-		err = noProc(fd)
+		if n := len(t.levels); n == 0 || t.levels[n-1].dev != l.dev {
+			err = noProc(l.fd)
+		}
 	}
 	if err != nil {
-		syscall.Close(fd)
+		syscall.Close(l.fd)
 		return err
 	}
 	t.levels = append(t.levels, l)
@@ -88,7 +89,7 @@ func (f *Files) start(path string, t *tree) (fd int, full string, st syscall.Sta
 	if fd, err = sys.OpenPlain(full, syscall.O_RDONLY|syscall.O_DIRECTORY); err != nil {
 		return -1, full, st, err
 	}
-	return -1, full, st, t.inside(fd)
+	return -1, full, st, t.enter(level{fd: fd, more: true})
 }
 
 // at begins a walk of one name in an open directory, which the tree takes over.
@@ -146,20 +147,7 @@ func (t *tree) descend(n node) error {
 	if err != nil {
 		return err
 	}
-	l := level{node: n, prefix: n.path + "/", fd: fd, more: true}
-	var st syscall.Stat_t
-	if err = syscall.Fstat(fd, &st); err == nil {
-		l.dev = st.Dev
-		if l.dev != t.levels[len(t.levels)-1].dev {
-			err = noProc(fd)
-		}
-	}
-	if err != nil {
-		syscall.Close(fd)
-		return err
-	}
-	t.levels = append(t.levels, l)
-	return nil
+	return t.enter(level{node: n, prefix: n.path + "/", fd: fd, more: true})
 }
 
 // noProc keeps walks out of /proc: what is there belongs to processes, the guest among them, and is no tree of files.
