@@ -8,20 +8,11 @@ import { StoreJournal } from "./journal.ts";
 import { monotonicIds, type Numbering } from "./numbering.ts";
 import { PlanTx } from "./plan-tx.ts";
 import { StoreProcesses, thisProcess } from "./processes.ts";
+import { RecordReads } from "./reads.ts";
 import { Records } from "./records.ts";
 import { StoreRoles } from "./roles.ts";
 import type { Tables } from "./tables.ts";
-import type {
-  ExecRecord,
-  Journal,
-  PoolMember,
-  ProcessRecord,
-  ProcessTable,
-  Roles,
-  SandboxRecord,
-  Store,
-  Tx,
-} from "./types.ts";
+import type { ExecRecord, Journal, ProcessRecord, ProcessTable, Roles, SandboxRecord, Store, Tx } from "./types.ts";
 
 const dayMs = 86_400_000;
 /** Sandboxes removed in one transaction, so that pruning never holds the lock for long. */
@@ -40,7 +31,7 @@ export interface LmdbStoreOptions {
 }
 
 /** State and journal in one LMDB environment. */
-export class LmdbStore implements Store {
+export class LmdbStore extends RecordReads implements Store {
   readonly installId: string;
   readonly processId: string;
   readonly journal: Journal;
@@ -60,6 +51,8 @@ export class LmdbStore implements Store {
   #disposing: Promise<void> | undefined;
 
   constructor(database: Database, tables: Tables, options: LmdbStoreOptions) {
+    const records = new Records(tables, options.keptExecs);
+    super(records);
     const { clock, host, tenant, logger } = options;
     this.#database = database;
     this.#tables = tables;
@@ -67,7 +60,7 @@ export class LmdbStore implements Store {
     this.#self = thisProcess(clock);
     this.installId = options.installId;
     this.processId = this.#self.process_id;
-    this.#records = new Records(tables, options.keptExecs);
+    this.#records = records;
     this.#numbering = { records: this.#records, tables, host, tenant, clock, nextId: monotonicIds(clock) };
     this.#processes = new StoreProcesses(database, tables);
     this.#roles = new StoreRoles(database, tables, this.#processes, this.processId);
@@ -110,44 +103,12 @@ export class LmdbStore implements Store {
     await this.#database.sync();
   }
 
-  sandbox(sandboxId: string): SandboxRecord | undefined {
-    return this.#records.sandbox(sandboxId);
-  }
-
-  sandboxByName(tenant: string, name: string): SandboxRecord | undefined {
-    return this.#records.sandboxByName(tenant, name);
-  }
-
-  sandboxByRequest(tenant: string, requestId: string): SandboxRecord | undefined {
-    return this.#records.sandboxByRequest(tenant, requestId);
-  }
-
-  liveSandboxes(): SandboxRecord[] {
-    return this.#records.liveSandboxes();
-  }
-
-  pool(): PoolMember[] {
-    return this.#records.pool();
-  }
-
-  poolMember(sandboxId: string): PoolMember | undefined {
-    return this.#records.poolMember(sandboxId);
-  }
-
   sandboxes(options: { tenant: string; includeEnded: boolean; beforeKey?: string }): Iterable<SandboxRecord> {
     return this.#records.sandboxes(options);
   }
 
-  exec(sandboxId: string, execId: string): ExecRecord | undefined {
-    return this.#records.exec(sandboxId, execId);
-  }
-
   execs(sandboxId: string, limit: number): ExecRecord[] {
     return this.#records.execs(sandboxId, limit);
-  }
-
-  openExecs(sandboxId: string): ExecRecord[] {
-    return this.#records.openExecs(sandboxId);
   }
 
   async prune(): Promise<void> {
