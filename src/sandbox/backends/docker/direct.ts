@@ -12,8 +12,8 @@ const bootMs = 3_000;
 const lookEveryMs = 4;
 
 /**
- * Connects to the guest's socket without the engine in between, which costs a tenth of a bridge through the engine: to set up, and
- * again on every message. It takes a server that runs on the engine's host and may look into other processes' roots, as root
+ * Connects to the guest's socket without the engine in between: no engine exec to set up, and about half of a bridge's time for
+ * every message. It takes a server that runs on the engine's host and may look into other processes' roots, as root
  * may; undefined where it cannot, and then there is still the bridge.
  *
  * What is inside is hostile: the way is taken name by name from a handle on the sandbox's root, and nothing on it may be a link.
