@@ -22,7 +22,7 @@ export interface LiveOptions {
 
 /** Facts that are worth something now or never: on core NATS while connected, dropped otherwise. */
 export interface Live extends AsyncDisposable {
-  /** True when it was sent. */
+  /** True when it is sent, a moment later, unless the connection ends first. */
   stats(
     of: { sandbox_id: string; tenant: string; labels: Record<string, string>; state: SandboxState },
     data: StatsData,
@@ -30,6 +30,8 @@ export interface Live extends AsyncDisposable {
 }
 
 const actor: Actor = { kind: "system" };
+/** Samples are taken many at a time; those that answer within this share a write to the server. */
+const gatherMs = 20;
 
 export function startLive(options: LiveOptions): Live {
   const { link, host, tenant, hostUp, speaks, everyMs = 30_000 } = options;
@@ -43,6 +45,13 @@ export function startLive(options: LiveOptions): Live {
       sandbox_id: hostSandbox,
       data: { sandbox_id: hostSandbox, host, tenant, labels: {}, actor, state: "running", ...hostUp() },
     });
+
+  let gathered: TransientEvent[] = [];
+  const sendGathered = (session: NatsSession): void => {
+    const events = gathered;
+    gathered = [];
+    for (const event of events) void send(session, event);
+  };
 
   const done = (async () => {
     while (!stop.signal.aborted) {
@@ -59,8 +68,10 @@ export function startLive(options: LiveOptions): Live {
     stats({ sandbox_id, labels, state, ...of }, data) {
       const session = link.current();
       if (session === undefined || stop.signal.aborted) return false;
-      const common = { sandbox_id, host, tenant: of.tenant, labels, actor, state };
-      void send(session, { type: "stats.sampled", host, tenant: of.tenant, sandbox_id, data: { ...common, ...data } });
+      const { tenant } = of;
+      const common = { sandbox_id, host, tenant, labels, actor, state };
+      gathered.push({ type: "stats.sampled", host, tenant, sandbox_id, data: { ...common, ...data } });
+      if (gathered.length === 1) setTimeout(sendGathered, gatherMs, session).unref();
       return true;
     },
     async [Symbol.asyncDispose]() {
@@ -70,8 +81,12 @@ export function startLive(options: LiveOptions): Live {
   };
 }
 
+/** The client is loaded with the first connection only. */
+let client: Promise<typeof import("@nats-io/transport-node")> | undefined;
+
 async function send({ nc, down }: NatsSession, event: TransientEvent): Promise<boolean> {
-  const { headers } = await import("@nats-io/transport-node");
+  client ??= import("@nats-io/transport-node");
+  const { headers } = await client;
   const { subject, payload, headers: fields } = toTransientMessage(event);
   const known = headers();
   for (const [name, value] of Object.entries(fields)) known.set(name, value);

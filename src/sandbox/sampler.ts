@@ -1,8 +1,9 @@
 import type { Core } from "./core.ts";
+import { isTerminal } from "./lifecycle.ts";
 import type { StatsReader } from "./stats.ts";
 import type { SandboxRecord } from "./store/types.ts";
 import type { StatsView } from "./views.ts";
-import { deadline, pause } from "./wait.ts";
+import { pause } from "./wait.ts";
 
 export interface SamplerTiming {
   /** Between two samples of a sandbox nobody looks at. */
@@ -10,8 +11,6 @@ export interface SamplerTiming {
   /** The same while somebody does, or while it runs hot. */
   watchedMs: number;
 }
-
-const answerMs = 5_000;
 
 /**
  * Takes samples to be told: of every sandbox this process keeps now and then, of those its callers look at, and of those near a
@@ -23,6 +22,9 @@ export class Sampler {
   readonly #timing: SamplerTiming;
   readonly #tell: (record: SandboxRecord, stats: StatsView) => void;
   readonly #asked = new Map<string, number>();
+  /** Sandboxes to sample whether or not somebody looks at them. */
+  #kept = new Set<string>();
+  #lookedAt = -Infinity;
 
   constructor(
     core: Core,
@@ -42,29 +44,46 @@ export class Sampler {
     while (!signal.aborted) {
       await pause(Math.min(sampleMs, watchedMs), signal);
       if (signal.aborted) return;
-      const watched = this.#stats.watched().flatMap((id) => this.#core.store.sandbox(id) ?? []);
-      const due = new Map([...kept(), ...watched].map((record) => [record.sandbox_id, record]));
-      for (const id of this.#asked.keys()) if (!due.has(id)) this.#asked.delete(id);
-      for (const record of due.values()) this.#sampleIfDue(record, signal);
+      const now = performance.now();
+      const watched = this.#stats.watched();
+      // All of them are read now and then only: what comes meanwhile is told to `soon`.
+      if (now - this.#lookedAt >= sampleMs) {
+        this.#lookedAt = now;
+        this.#kept = new Set(kept().map((record) => record.sandbox_id));
+        for (const id of this.#asked.keys()) {
+          if (!this.#kept.has(id) && !watched.includes(id)) this.#asked.delete(id);
+        }
+      }
+      for (const id of new Set([...this.#kept, ...watched])) this.#sampleIfDue(id, now, signal);
     }
   }
 
-  /** Something happened there that the next sample is not to wait for. */
+  /** A sandbox this process keeps came to be, or something happened in it that the next sample is not to wait for. */
   soon(sandboxId: string): void {
+    this.#kept.add(sandboxId);
     this.#asked.delete(sandboxId);
   }
 
-  #sampleIfDue(record: SandboxRecord, signal: AbortSignal): void {
-    const { sandbox_id: id, state } = record;
-    if (state !== "running" && state !== "paused") return;
+  /** Other sandboxes are kept here than before. */
+  lookAgain(): void {
+    this.#lookedAt = -Infinity;
+  }
+
+  #sampleIfDue(id: string, now: number, signal: AbortSignal): void {
     const { sampleMs, watchedMs } = this.#timing;
-    const now = performance.now();
     const every = this.#stats.isOfInterest(id) ? watchedMs : sampleMs;
     // A round comes a little early at times.
     if (now - (this.#asked.get(id) ?? -Infinity) < every * 0.9) return;
+    const record = this.#core.store.sandbox(id);
+    if (record?.state !== "running" && record?.state !== "paused") {
+      if (record === undefined || isTerminal(record.state)) this.#kept.delete(id);
+      return;
+    }
     this.#asked.set(id, now);
-    this.#stats.sample(id, deadline(answerMs, signal)).then(
-      (stats) => this.#tell(record, stats),
+    this.#stats.sample(id).then(
+      (stats) => {
+        if (!signal.aborted) this.#tell(record, stats);
+      },
       () => {},
     );
   }

@@ -37,7 +37,7 @@ export class StatsReader {
   }
 
   /** A fresh sample; those who ask at the same time cost the guest one answer. */
-  async sample(sandboxId: string, signal: AbortSignal): Promise<StatsView> {
+  async sample(sandboxId: string, signal?: AbortSignal): Promise<StatsView> {
     const underWay = this.#reading.get(sandboxId);
     if (underWay) return abortable(underWay, signal);
     // Its own deadline: one who gives up must not take the answer from the others.
