@@ -123,10 +123,12 @@ export class Keeper implements AsyncDisposable {
       });
     const untail = tail(this.#core.store.journal, (entries) => {
       // Only these say that a sandbox came or went; an exec must not cost a look at all of them.
-      if (entries.some(({ type }) => type.startsWith("lifecycle."))) this.#readers.follow(this.#mine());
-      for (const { type, sandbox_id } of entries) {
-        if (type === "lifecycle.ready" || type.startsWith("limit.")) this.#sampleSoon(sandbox_id);
+      if (entries.some(({ type }) => type.startsWith("lifecycle."))) {
+        const mine = this.#mine();
+        this.#readers.follow(mine);
+        this.#sampler?.keep(mine.map((record) => record.sandbox_id));
       }
+      for (const { type, sandbox_id } of entries) if (type.startsWith("limit.")) this.#sampler?.soon(sandbox_id);
       const ready = entries.filter(({ type }) => type === "lifecycle.ready" || type === "lifecycle.failed");
       if (ready.length > 0) pool.used(ready.map(({ sandbox_id: id }) => id));
     });
@@ -136,10 +138,6 @@ export class Keeper implements AsyncDisposable {
     void guard("watch", this.#watch(pool, signal));
     void guard("sweep", this.#sweep(pool, signal));
     await this.#look(signal);
-  }
-
-  #sampleSoon(sandboxId: string): void {
-    if (this.#core.store.sandbox(sandboxId)?.engine_id === this.#engine?.engine_id) this.#sampler?.soon(sandboxId);
   }
 
   #endTerm(): void {

@@ -23,7 +23,7 @@ export class Sampler {
   readonly #tell: (record: SandboxRecord, stats: StatsView) => void;
   readonly #asked = new Map<string, number>();
   /** Sandboxes to sample whether or not somebody looks at them. */
-  #kept = new Set<string>();
+  readonly #kept = new Set<string>();
   #lookedAt = -Infinity;
 
   constructor(
@@ -46,10 +46,10 @@ export class Sampler {
       if (signal.aborted) return;
       const now = performance.now();
       const watched = this.#stats.watched();
-      // All of them are read now and then only: what comes meanwhile is told to `soon`.
+      // All of them are read now and then only: what comes meanwhile is told to `keep`, what ended leaves at its turn.
       if (now - this.#lookedAt >= sampleMs) {
         this.#lookedAt = now;
-        this.#kept = new Set(kept().map((record) => record.sandbox_id));
+        this.keep(kept().map((record) => record.sandbox_id));
         for (const id of this.#asked.keys()) {
           if (!this.#kept.has(id) && !watched.includes(id)) this.#asked.delete(id);
         }
@@ -58,14 +58,19 @@ export class Sampler {
     }
   }
 
-  /** A sandbox this process keeps came to be, or something happened in it that the next sample is not to wait for. */
+  /** Sandboxes that this process keeps from now on. */
+  keep(sandboxIds: readonly string[]): void {
+    for (const id of sandboxIds) this.#kept.add(id);
+  }
+
+  /** Something happened there that the next sample is not to wait for. */
   soon(sandboxId: string): void {
-    this.#kept.add(sandboxId);
     this.#asked.delete(sandboxId);
   }
 
   /** Other sandboxes are kept here than before. */
   lookAgain(): void {
+    this.#kept.clear();
     this.#lookedAt = -Infinity;
   }
 
