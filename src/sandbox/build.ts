@@ -4,7 +4,7 @@ import type { ImageInfo } from "./backend.ts";
 import { markReady } from "./birth.ts";
 import { engineSpec } from "./confinement.ts";
 import type { Core } from "./core.ts";
-import type { Guest } from "./guest/types.ts";
+import type { Guest, GuestLease } from "./guest/types.ts";
 import { ImagePrograms } from "./image-programs.ts";
 import { requireUnending } from "./lifecycle.ts";
 import { failSandbox, settleDeath } from "./settle.ts";
@@ -23,14 +23,14 @@ export class Builder {
     this.#programs = new ImagePrograms(core);
   }
 
-  /** Makes the sandbox of a record: engine, then guest, then the record says so. Rejects once what was made is taken back. */
+  /** Makes the sandbox of a record: engine, then guest, then the record says so. Resolves with its lease; rejects once what was made is taken back. */
   async build(
     sandboxId: string,
     spec: SandboxSpec,
     env: Record<string, string>,
     stop: AbortSignal,
     progress: ((message: string) => void) | undefined,
-  ): Promise<void> {
+  ): Promise<GuestLease> {
     const { store, backend, logger } = this.#core;
     const started = performance.now();
     let stage = "image";
@@ -43,11 +43,12 @@ export class Builder {
       await backend.create(engineSpec(spec, own), stop);
       stage = "guest";
       const full = { set: env, unset: [], image: { ...spec.env, ...image.env } };
-      await this.#claim(sandboxId, full, Math.round(performance.now() - started), stop);
+      const lease = await this.#claim(sandboxId, full, Math.round(performance.now() - started), stop);
       logger.info(
         { sandbox_id: sandboxId, image: image.image, ms: Math.round(performance.now() - started) },
         "sandbox ready",
       );
+      return lease;
     } catch (error) {
       const destroyed = stop.aborted || store.sandbox(sandboxId)?.ending !== undefined;
       const failure = destroyed ? destroyedMeanwhile(sandboxId, error) : SandboxError.from(error);
@@ -75,7 +76,7 @@ export class Builder {
     env: Parameters<Guest["patchEnv"]>[0],
     durationMs: number,
     stop: AbortSignal,
-  ): Promise<void> {
+  ): Promise<GuestLease> {
     const { store, connections } = this.#core;
     const record = store.sandbox(sandboxId);
     if (!record) throw new SandboxError("INTERNAL", `No record of ${sandboxId}.`);
@@ -83,7 +84,7 @@ export class Builder {
     const guest = await connections.guest(sandboxId, signal);
     // Env before lease: a claimed sandbox is a complete one, which is what a successor relies on.
     const [health] = await Promise.all([guest.health(signal), guest.patchEnv(env, signal)]);
-    await guest.setLease({ ttl_ms: record.ttl_s * 1000, idle_ms: record.idle_s * 1000 }, signal);
+    const lease = await guest.setLease({ ttl_ms: record.ttl_s * 1000, idle_ms: record.idle_s * 1000 }, signal);
     const image = record.image_id ?? record.image;
     const programs = this.#programs.known(image);
     await store.write((tx) => {
@@ -94,14 +95,15 @@ export class Builder {
       if (current.state !== "creating") return;
       markReady(tx, { ...current, shell: health.shell, ...(programs && { programs }) }, durationMs);
     });
-    if (programs) return;
+    if (programs) return lease;
     // The first sandbox of an image is ready before it is known what is in it; its creator waits for that a little.
     const found = await this.#programs.ask(image, guest);
-    if (!found) return;
+    if (!found) return lease;
     await store.write((tx) => {
       const current = tx.sandbox(sandboxId);
       if (current) tx.putSandbox({ ...current, programs: found });
     });
+    return lease;
   }
 
   async #fail(sandboxId: string, stage: string, error: SandboxError): Promise<void> {

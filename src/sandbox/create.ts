@@ -7,6 +7,7 @@ import { Builder } from "./build.ts";
 import { recordDenial } from "./caller.ts";
 import { fitEngine } from "./confinement.ts";
 import type { Core } from "./core.ts";
+import type { GuestLease } from "./guest/types.ts";
 import { newSandboxId } from "./ids.ts";
 import { isTerminal } from "./lifecycle.ts";
 import { claimWarm, confirmClaim, discardLater, givingWay, type Warm } from "./pool.ts";
@@ -25,7 +26,8 @@ interface Asked {
 }
 
 interface Work {
-  done: Promise<void>;
+  /** Resolves with the lease it has then. */
+  done: Promise<GuestLease>;
   stop: AbortController;
 }
 
@@ -142,7 +144,7 @@ export class Creator {
     return undefined;
   }
 
-  #follow(sandboxId: string, stop: AbortController, work: Promise<void>): void {
+  #follow(sandboxId: string, stop: AbortController, work: Promise<GuestLease>): void {
     const done = work.finally(() => this.#works.delete(sandboxId));
     this.#works.set(sandboxId, { done, stop });
     // Failures are in the record; whoever waits reads them there.
@@ -150,7 +152,7 @@ export class Creator {
   }
 
   /** The work on a sandbox this process is creating. */
-  work(sandboxId: string): Promise<void> | undefined {
+  work(sandboxId: string): Promise<GuestLease> | undefined {
     return this.#works.get(sandboxId)?.done;
   }
 

@@ -55,7 +55,8 @@ export class PoolKeeper {
     const hash = this.#defaultHash();
     if (!sandboxIds.some((id) => this.#core.store.sandbox(id)?.spec_hash === hash)) return;
     this.#lastUse = performance.now();
-    void this.tend();
+    // Not now: who made it waits for its answer, and may make another.
+    void pause(this.#timing.poolCalmMs, this.#signal).then(() => this.tend());
   }
 
   /** The engine says that processes of this id ended, or that it is removed. */
@@ -158,7 +159,8 @@ export class PoolKeeper {
 
   async #fill(plan: Plan): Promise<void> {
     const { logger } = this.#core;
-    await pause(this.#timing.poolCalmMs, this.#signal);
+    for (let calmIn = this.#calmIn(); calmIn > 0 && !this.#signal.aborted; calmIn = this.#calmIn())
+      await pause(calmIn, this.#signal);
     if (this.#again || this.#signal.aborted) return;
     try {
       const id = await fillPool(this.#core, this.#engine, plan, this.#programs, this.#signal);
@@ -171,6 +173,10 @@ export class PoolKeeper {
       if (!this.#signal.aborted)
         logger.warn({ err }, "no sandbox could be made ready ahead of its use; tried again later");
     }
+  }
+
+  #calmIn(): number {
+    return (this.#lastUse ?? 0) + this.#timing.poolCalmMs - performance.now();
   }
 
   /** A claimant that died between its transaction and its last step left a sandbox with a short lease. */

@@ -5,6 +5,7 @@ import { checkCapacity, type SandboxSpec, specHash } from "./admission.ts";
 import type { EngineInfo, ImageInfo, Resources } from "./backend.ts";
 import { engineSpec } from "./confinement.ts";
 import type { Core } from "./core.ts";
+import type { GuestLease } from "./guest/types.ts";
 import type { Policy } from "./policy.ts";
 import type { PoolMember, SandboxRecord } from "./store/types.ts";
 import { deadline } from "./wait.ts";
@@ -91,12 +92,11 @@ export async function claimWarm(
   return undefined;
 }
 
-/** Makes the claim last as long as the sandbox: the last step, once the sandbox is in the store. */
-export async function confirmClaim(core: Core, record: SandboxRecord, signal: AbortSignal): Promise<void> {
+/** Makes the claim last as long as the sandbox: the last step, once the sandbox is in the store. Resolves with the lease. */
+export function confirmClaim(core: Core, record: SandboxRecord, signal: AbortSignal): Promise<GuestLease> {
   const { sandbox_id, claim, ttl_s, idle_s } = record;
-  if (claim === undefined) return;
-  const lease = { claim, ttl_ms: ttl_s * 1000, idle_ms: idle_s * 1000 };
-  await withGuest(core, sandbox_id, signal, (guest) => guest.setLease(lease, signal), { repeatable: true });
+  const lease = { ...(claim !== undefined && { claim }), ttl_ms: ttl_s * 1000, idle_ms: idle_s * 1000 };
+  return withGuest(core, sandbox_id, signal, (guest) => guest.setLease(lease, signal), { repeatable: true });
 }
 
 /** Removes a member and what the engine has of it; never one that became a sandbox meanwhile. */

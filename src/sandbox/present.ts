@@ -7,18 +7,24 @@ import type { ExecRecord, SandboxRecord } from "./store/types.ts";
 import type { SandboxRow, SandboxView } from "./views.ts";
 
 /**
- * Pure: records as agents see them. What only the guest knows comes from its health, else from the store's estimate.
+ * Pure: records as agents see them. What only the guest knows comes from its own word, else from the store's estimate.
  * @param execs the last ones of a sandbox that ended, the open ones of a live one
  */
+/** What the guest says of itself; its {@link GuestHealth} or a part of it. */
+export interface GuestsWord {
+  lease: GuestHealth["lease"];
+  execs?: Pick<GuestHealth["execs"], "running">;
+}
+
 export function sandboxView(
   record: SandboxRecord,
   eventCursor: string,
   execs: ExecRecord[],
-  health?: GuestHealth,
+  said?: GuestsWord,
 ): SandboxView {
   const live = !isTerminal(record.state);
-  const ttlMs = health?.lease.ttl_remaining_ms;
-  const idleMs = health?.lease.idle_remaining_ms;
+  const ttlMs = said?.lease.ttl_remaining_ms;
+  const idleMs = said?.lease.idle_remaining_ms;
   return {
     sandbox_id: record.sandbox_id,
     ...(record.name !== undefined && { name: record.name }),
@@ -53,7 +59,7 @@ export function sandboxView(
     idle_in_s: live && typeof idleMs === "number" ? seconds(idleMs) : null,
     last_used_at: record.last_used_at,
     ...(record.last_command !== undefined && { last_command: record.last_command }),
-    running_execs: live ? (health?.execs.running ?? execs.length) : 0,
+    running_execs: live ? (said?.execs?.running ?? execs.length) : 0,
     event_cursor: eventCursor,
   };
 }

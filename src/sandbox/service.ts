@@ -26,7 +26,7 @@ import { Files } from "./files.ts";
 import type { GuestHealth } from "./guest/types.ts";
 import { isTerminal, requireLive } from "./lifecycle.ts";
 import { readEvents } from "./observe.ts";
-import { sandboxRow, sandboxView } from "./present.ts";
+import { type GuestsWord, sandboxRow, sandboxView } from "./present.ts";
 import type { StatsReader } from "./stats.ts";
 import { tail } from "./tail.ts";
 import { updateSandbox } from "./update.ts";
@@ -84,11 +84,14 @@ export class SandboxService implements Sandboxes {
   /** Waits until a sandbox is no longer creating; a failure is thrown as the error that caused it where this process knows it. */
   async #settled(id: string, waitS: number, call: Call): Promise<SandboxView> {
     const work = this.#creator.work(id);
-    if (work) await abortable(within(work, waitS * 1000), call.signal);
-    else await this.#waitWhileCreating(id, waitS * 1000, call.signal);
-    const record = findSandbox(this.#core, id);
-    if (record.state === "failed" && !work) requireLive(record);
-    return this.#view(id, call.signal);
+    if (!work) {
+      await this.#waitWhileCreating(id, waitS * 1000, call.signal);
+      const record = findSandbox(this.#core, id);
+      if (record.state === "failed") requireLive(record);
+      return this.#view(id, call.signal);
+    }
+    const lease = await abortable(within(work, waitS * 1000), call.signal);
+    return this.#view(id, call.signal, lease && { lease });
   }
 
   /** Another process is creating it: its events tell when that is over. */
@@ -217,14 +220,15 @@ export class SandboxService implements Sandboxes {
     });
   }
 
-  async #view(id: string, signal: AbortSignal): Promise<SandboxView> {
+  /** @param said what its guest said a moment ago. @default it is asked */
+  async #view(id: string, signal: AbortSignal, said?: GuestsWord): Promise<SandboxView> {
     const { store } = this.#core;
     const cursor = String(store.journal.newest());
     const { state } = findSandbox(this.#core, id);
-    const health = state === "running" || state === "paused" ? await this.#health(id, signal) : undefined;
+    const word = said ?? (state === "running" || state === "paused" ? await this.#health(id, signal) : undefined);
     const record = findSandbox(this.#core, id);
     const execs = isTerminal(record.state) ? store.execs(id, lastExecs) : store.openExecs(id);
-    return sandboxView(record, cursor, execs, health);
+    return sandboxView(record, cursor, execs, word);
   }
 
   /** What the guest says of itself; a guest or an engine that does not answer soon takes nothing else from the view. */

@@ -34,11 +34,11 @@ export class Doorbell {
     this.#write();
   }
 
-  /** After a commit of this process. Calls within one turn become one. */
+  /** After a commit of this process. Calls within one turn become one; who waits for the commit goes before who listens. */
   ring(): void {
     if (this.#ringing || this.#closed) return;
     this.#ringing = true;
-    queueMicrotask(() => {
+    setImmediate(() => {
       this.#ringing = false;
       if (this.#closed) return;
       this.#write();
