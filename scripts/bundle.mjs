@@ -4,23 +4,40 @@
  * The server as few files: reading and linking two hundred modules is most of what a client waits for at start. What only the first
  * call loads (store, engine, NATS) stays in chunks of its own; packages with native parts or workers stay outside.
  */
-import { rmSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "rolldown";
 import { ROOT } from "./lib/repository.mjs";
+import { run } from "./lib/run.mjs";
 
 const dist = join(ROOT, "dist");
 rmSync(join(dist, "chunks"), { recursive: true, force: true });
+for (const name of readdirSync(dist)) if (/^program\..*cache/.test(name)) rmSync(join(dist, name));
 await build({
-  input: join(ROOT, "src/main.ts"),
+  input: join(ROOT, "src/program.ts"),
   platform: "node",
-  external: ["lmdb", "dockerode", "pino", "@nats-io/transport-node", "@nats-io/jetstream"],
+  external: ["lmdb", "dockerode", "@nats-io/transport-node", "@nats-io/jetstream"],
   logLevel: "warn",
   output: {
     dir: dist,
-    format: "esm",
+    format: "cjs",
     sourcemap: true,
-    entryFileNames: "main.js",
-    chunkFileNames: "chunks/[name]-[hash].js",
+    entryFileNames: "program.cjs",
+    chunkFileNames: "chunks/[name]-[hash].cjs",
+    // What runs in a script of node:vm has no import().
+    dynamicImportInCjs: false,
   },
+});
+// A session that is over after its first words leaves the compiled code that the next start takes.
+const initialize = {
+  jsonrpc: "2.0",
+  id: 1,
+  method: "initialize",
+  params: { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "build", version: "1" } },
+};
+const env = { PATH: process.env["PATH"], HOME: process.env["HOME"] };
+await run(process.execPath, [join(dist, "main.js")], {
+  env,
+  input: `${JSON.stringify(initialize)}\n`,
+  timeoutMs: 30_000,
 });

@@ -1,75 +1,45 @@
 #!/usr/bin/env node
-import { availableParallelism, homedir, hostname } from "node:os";
+import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import Module, { createRequire } from "node:module";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
-import { ConfigError, loadConfig } from "./config.ts";
-import { buildDefaultImage } from "./default-image.ts";
-import { createLogger } from "./logger.ts";
-import { Runtime } from "./runtime.ts";
-import { shownPolicy } from "./sandbox/policy.ts";
-import { buildInstructions, redirectConsole, serve } from "./server/index.ts";
-import { version } from "./version.ts";
+import { Script } from "node:vm";
 
-const shutdownMs = 6_000;
+/**
+ * Runs the bundled program. Compiling it is a third of what a client waits for at start, so V8's compiled code is kept beside it, for
+ * each version of V8 one: written at the end of the first run, and done without where nobody may write.
+ */
+const program = path.join(import.meta.dirname, "program.cjs");
+const cache = path.join(import.meta.dirname, `program.v8-${process.versions.v8}-${process.arch}.cache`);
 
-function readConfig(): ReturnType<typeof loadConfig> {
+/** V8 itself checks its version, its flags and the length of the source; a cache from before the program says nothing about it. */
+function cached(): Buffer | undefined {
   try {
-    return loadConfig({ env: process.env, home: homedir(), cpus: availableParallelism() });
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    process.stderr.write(`${error.message}\n`);
-    process.exit(78); // EX_CONFIG of sysexits.h
+    return statSync(cache).mtimeMs >= statSync(program).mtimeMs ? readFileSync(cache) : undefined;
+  } catch {
+    return undefined;
   }
 }
 
-const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
-const config = readConfig();
-const logger = createLogger(config.logLevel);
-redirectConsole(process.stderr);
-
-const runtime = new Runtime(
-  config,
-  {
-    home: homedir(),
-    hostname: hostname(),
-    guestDir: path.join(root, "dist/guest"),
-    buildDefaultImage: (onProgress, signal) => buildDefaultImage(root, onProgress, signal),
-    version,
-  },
-  logger,
-);
-
-const policyView = {
-  ...shownPolicy(config.policy),
-  image: config.image,
-  workdir: "/workspace",
-  host_dirs: config.hostDirs,
-};
-const serving = serve({
-  input: process.stdin,
-  output: process.stdout,
-  sandboxes: () => runtime.sandboxes(),
-  preload: () => runtime.preload(),
-  policyView,
-  // Read by few, so loaded when read.
-  eventSchemas: async () => (await import("./events/schemas.ts")).eventSchemas(),
-  instructions: buildInstructions(policyView),
-  logger,
-  version,
-  folder: process.cwd(),
-  tenant: config.tenant,
-});
-
-async function shutDown(why: string): Promise<void> {
-  logger.debug({ why }, "shutting down; sandboxes and their commands go on");
-  // Whatever hangs, the process ends: the next server finds everything as it is.
-  setTimeout(() => process.exit(0), shutdownMs).unref();
-  await serving.close();
-  await runtime[Symbol.asyncDispose]();
-  process.exit(0);
+function keep(data: Buffer): void {
+  const draft = `${cache}.${process.pid}`;
+  try {
+    writeFileSync(draft, data);
+    renameSync(draft, cache);
+  } catch {
+    // An installation that cannot be written starts a little slower.
+    rmSync(draft, { force: true });
+  }
 }
 
-process.once("SIGTERM", () => void shutDown("SIGTERM"));
-process.once("SIGINT", () => void shutDown("SIGINT"));
-process.on("unhandledRejection", (err) => logger.error({ err }, "unhandled rejection"));
-void serving.closed.then(() => shutDown("client closed stdin"));
+const cachedData = cached();
+const script = new Script(Module.wrap(readFileSync(program, "utf8")), {
+  filename: program,
+  ...(cachedData && { cachedData }),
+});
+if (!cachedData || script.cachedDataRejected) process.once("exit", () => keep(script.createCachedData()));
+
+const require = createRequire(program);
+const module = new Module(program);
+// What the program loads later asks for it by this name.
+require.cache[program] = module;
+script.runInThisContext()(module.exports, require, module, program, path.dirname(program));

@@ -36,9 +36,19 @@ export const isExecIdOf = (install: string, execId: string): boolean =>
 
 const markLength = 6;
 
+/** An id is made once and met again in each fact of its exec. */
+const recentMarks = new Map<string, string>();
+const mostRecent = 256;
+
 function mark(install: string, body: string): string {
+  const id = `${install}/${body}`;
+  const known = recentMarks.get(id);
+  if (known !== undefined) return known;
   const bytes = createHmac("sha256", install).update(body).digest().subarray(0, markLength);
-  return Array.from(bytes, (byte) => alphabet[byte & 31]).join("");
+  const made = Array.from(bytes, (byte) => alphabet[byte & 31]).join("");
+  if (recentMarks.size >= mostRecent) recentMarks.clear();
+  recentMarks.set(id, made);
+  return made;
 }
 
 /** UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, the rest random. */

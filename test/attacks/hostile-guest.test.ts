@@ -26,7 +26,7 @@ beforeAll(async () => {
   const program = await buildProgram("hostile-guest");
   mkdirSync(path.join(capturedInstall, "dist/guest"), { recursive: true });
   cpSync(path.join(root, "package.json"), path.join(capturedInstall, "package.json"));
-  for (const part of ["main.js", "chunks"])
+  for (const part of ["main.js", "program.cjs", "chunks"])
     cpSync(path.join(root, "dist", part), path.join(capturedInstall, "dist", part), { recursive: true });
   for (const arch of ["amd64", "arm64"])
     writeFileSync(path.join(capturedInstall, `dist/guest/chorus-guest-linux-${arch}`), program, { mode: 0o755 });

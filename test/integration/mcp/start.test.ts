@@ -1,0 +1,59 @@
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { afterAll, beforeEach, expect, it } from "vitest";
+import { RawServer } from "../../support/mcp-process.ts";
+
+const root = path.join(import.meta.dirname, "../../..");
+const installation = path.join(root, "node_modules/.cache/mcp-server", `start-${process.pid}`);
+const dist = path.join(installation, "dist");
+const cache = path.join(dist, `program.v8-${process.versions.v8}-${process.arch}.cache`);
+
+beforeEach(() => {
+  rmSync(installation, { recursive: true, force: true });
+  mkdirSync(dist, { recursive: true });
+  cpSync(path.join(root, "package.json"), path.join(installation, "package.json"));
+  for (const part of ["main.js", "program.cjs", "chunks"])
+    cpSync(path.join(root, "dist", part), path.join(dist, part), { recursive: true });
+});
+afterAll(() => rmSync(installation, { recursive: true, force: true }));
+
+/** One session, from its first words to the end of its input. */
+async function session(): Promise<void> {
+  await using server = new RawServer({ command: process.execPath, args: [path.join(dist, "main.js")] });
+  expect((await server.initialize()).result).toMatchObject({ serverInfo: { name: "chorus-sandbox" } });
+  expect(JSON.stringify((await server.request(1, "tools/list")).result)).toContain("exec_run");
+  server.child.stdin.end();
+  expect(await server.exited).toBe(0);
+  expect(server.stderr).toBe("");
+}
+
+const written = (file: string) => statSync(file).mtimeMs;
+
+it("keeps its compiled code at the end of the first session, and leaves it as it is from then on", async () => {
+  await session();
+  const first = written(cache);
+  expect(statSync(cache).size).toBeGreaterThan(100_000);
+  await session();
+  expect(written(cache)).toBe(first);
+  expect(readdirSync(dist).filter((name) => name.includes(".cache"))).toEqual([path.basename(cache)]);
+});
+
+it("passes over compiled code that V8 does not take, and replaces it", async () => {
+  writeFileSync(cache, "no compiled code");
+  await session();
+  expect(statSync(cache).size).toBeGreaterThan(100_000);
+});
+
+it("passes over compiled code from before the program, and replaces it", async () => {
+  await session();
+  utimesSync(cache, 1, 1);
+  await session();
+  expect(written(cache)).toBeGreaterThan(written(path.join(dist, "program.cjs")));
+});
+
+it("does without where it may not write", async () => {
+  mkdirSync(path.join(cache, "in the way"), { recursive: true });
+  await session();
+  expect(existsSync(path.join(cache, "in the way"))).toBe(true);
+  expect(readdirSync(dist).filter((name) => name.includes(".cache"))).toEqual([path.basename(cache)]);
+});
