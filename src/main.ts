@@ -1,29 +1,38 @@
 #!/usr/bin/env node
-import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import Module, { createRequire } from "node:module";
 import path from "node:path";
 import { Script } from "node:vm";
 
 /**
- * Runs the bundled program. Compiling it is a third of what a client waits for at start, so V8's compiled code is kept beside it, for
- * each version of V8 one: written at the end of the first run, and done without where nobody may write.
+ * Runs the bundled program. Compiling it is a good part of what a client waits for at start, so V8's compiled code is kept beside
+ * it: for each program, version of V8 and machine one. From Node 22 on, `module.enableCompileCache()` does the same.
  */
 const program = path.join(import.meta.dirname, "program.cjs");
-const cache = path.join(import.meta.dirname, `program.v8-${process.versions.v8}-${process.arch}.cache`);
+/** A session that lasts longer keeps it by then: V8 forgets in time what only the start needed. */
+const keepAfterMs = 10_000;
 
-/** V8 itself checks its version, its flags and the length of the source; a cache from before the program says nothing about it. */
+const text = readFileSync(program, "utf8");
+// V8 itself asks for the same version, flags and length of the text; the same text is for us to see to.
+const hash = createHash("sha1").update(text).digest("hex").slice(0, 12);
+const cache = path.join(import.meta.dirname, `program-${hash}.v8-${process.versions.v8}-${process.arch}.cache`);
+
 function cached(): Buffer | undefined {
   try {
-    return statSync(cache).mtimeMs >= statSync(program).mtimeMs ? readFileSync(cache) : undefined;
+    return readFileSync(cache);
   } catch {
     return undefined;
   }
 }
 
-function keep(data: Buffer): void {
-  const draft = `${cache}.${process.pid}`;
+let kept = false;
+function keep(): void {
+  if (kept) return;
+  kept = true;
+  const draft = `${cache}.${process.pid}-${Date.now().toString(36)}`;
   try {
-    writeFileSync(draft, data);
+    writeFileSync(draft, script.createCachedData(), { flag: "wx", mode: 0o644 });
     renameSync(draft, cache);
   } catch {
     // An installation that cannot be written starts a little slower.
@@ -32,14 +41,18 @@ function keep(data: Buffer): void {
 }
 
 const cachedData = cached();
-const script = new Script(Module.wrap(readFileSync(program, "utf8")), {
-  filename: program,
-  ...(cachedData && { cachedData }),
-});
-if (!cachedData || script.cachedDataRejected) process.once("exit", () => keep(script.createCachedData()));
+const script = new Script(Module.wrap(text), { filename: program, ...(cachedData && { cachedData }) });
+if (!cachedData || script.cachedDataRejected) {
+  setTimeout(keep, keepAfterMs).unref();
+  process.once("exit", (code) => {
+    if (code === 0) keep();
+  });
+}
 
-const require = createRequire(program);
+// As Node's own loader does: what the program loads later asks for it by its name.
 const module = new Module(program);
-// What the program loads later asks for it by this name.
+module.filename = program;
+module.loaded = true;
+const require = createRequire(program);
 require.cache[program] = module;
 script.runInThisContext()(module.exports, require, module, program, path.dirname(program));

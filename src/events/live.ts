@@ -47,10 +47,11 @@ export function startLive(options: LiveOptions): Live {
     });
 
   let gathered: TransientEvent[] = [];
-  const sendGathered = (session: NatsSession): void => {
+  const sendGathered = (): void => {
     const events = gathered;
     gathered = [];
-    for (const event of events) void send(session, event);
+    const session = link.current();
+    if (session !== undefined) for (const event of events) void send(session, event);
   };
 
   const done = (async () => {
@@ -66,12 +67,11 @@ export function startLive(options: LiveOptions): Live {
 
   return {
     stats({ sandbox_id, labels, state, ...of }, data) {
-      const session = link.current();
-      if (session === undefined || stop.signal.aborted) return false;
+      if (link.current() === undefined || stop.signal.aborted) return false;
       const { tenant } = of;
       const common = { sandbox_id, host, tenant, labels, actor, state };
       gathered.push({ type: "stats.sampled", host, tenant, sandbox_id, data: { ...common, ...data } });
-      if (gathered.length === 1) setTimeout(sendGathered, gatherMs, session).unref();
+      if (gathered.length === 1) setTimeout(sendGathered, gatherMs).unref();
       return true;
     },
     async [Symbol.asyncDispose]() {

@@ -6,16 +6,16 @@ import { isTerminal } from "./lifecycle.ts";
 import type { ExecRecord, SandboxRecord } from "./store/types.ts";
 import type { SandboxRow, SandboxView } from "./views.ts";
 
-/**
- * Pure: records as agents see them. What only the guest knows comes from its own word, else from the store's estimate.
- * @param execs the last ones of a sandbox that ended, the open ones of a live one
- */
 /** What the guest says of itself; its {@link GuestHealth} or a part of it. */
 export interface GuestsWord {
   lease: GuestHealth["lease"];
   execs?: Pick<GuestHealth["execs"], "running">;
 }
 
+/**
+ * Pure: records as agents see them. What only the guest knows comes from its own word, else from the store's estimate.
+ * @param execs the last ones of a sandbox that ended, the open ones of a live one
+ */
 export function sandboxView(
   record: SandboxRecord,
   eventCursor: string,

@@ -22,6 +22,7 @@ export class Sampler {
   readonly #timing: SamplerTiming;
   readonly #tell: (record: SandboxRecord, stats: StatsView) => void;
   readonly #asked = new Map<string, number>();
+  readonly #answering = new Set<string>();
   /** Sandboxes to sample whether or not somebody looks at them. */
   readonly #kept = new Set<string>();
   #lookedAt = -Infinity;
@@ -75,21 +76,26 @@ export class Sampler {
   }
 
   #sampleIfDue(id: string, now: number, signal: AbortSignal): void {
+    if (this.#answering.has(id)) return;
     const { sampleMs, watchedMs } = this.#timing;
     const every = this.#stats.isOfInterest(id) ? watchedMs : sampleMs;
     // A round comes a little early at times.
     if (now - (this.#asked.get(id) ?? -Infinity) < every * 0.9) return;
-    const record = this.#core.store.sandbox(id);
-    if (record?.state !== "running" && record?.state !== "paused") {
-      if (record === undefined || isTerminal(record.state)) this.#kept.delete(id);
+    const state = this.#core.store.sandbox(id)?.state;
+    if (state !== "running" && state !== "paused") {
+      if (state === undefined || isTerminal(state)) this.#kept.delete(id);
       return;
     }
     this.#asked.set(id, now);
-    this.#stats.sample(id).then(
-      (stats) => {
-        if (!signal.aborted) this.#tell(record, stats);
-      },
-      () => {},
-    );
+    this.#answering.add(id);
+    this.#stats
+      .sample(id)
+      .then((stats) => {
+        // As it is by now: the answer may have taken long.
+        const record = this.#core.store.sandbox(id);
+        if (record && !isTerminal(record.state) && !signal.aborted) this.#tell(record, stats);
+      })
+      .catch(() => {})
+      .finally(() => this.#answering.delete(id));
   }
 }

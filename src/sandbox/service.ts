@@ -220,7 +220,7 @@ export class SandboxService implements Sandboxes {
     });
   }
 
-  /** @param said what its guest said a moment ago. @default it is asked */
+  /** @param said what its guest said seconds ago at most. @default it is asked */
   async #view(id: string, signal: AbortSignal, said?: GuestsWord): Promise<SandboxView> {
     const { store } = this.#core;
     const cursor = String(store.journal.newest());

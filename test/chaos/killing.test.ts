@@ -71,6 +71,7 @@ describe("under load, while anything is killed at any moment", () => {
         60_000,
       );
       // An engine killed in the middle of a start forgets what it started: such a guest was never claimed, and its boot lease ends it.
+      // (One of the pool, which has a longer one, is not among these ids.)
       await eventually(
         "no guest outlives its container and its boot lease",
         () => engine.guests().every((id) => !ids.includes(id)),

@@ -142,6 +142,13 @@ func (s *Server) execStream(w http.ResponseWriter, r *http.Request) (any, error)
 			return nil, err
 		}
 	}
+	sources := []*spool.Spool{e.Stdout(), e.Stderr()}
+	following := make([]*execs.Follower, len(sources))
+	for i, source := range sources {
+		following[i] = e.Follow(source, offsets[i])
+		defer following[i].Close()
+	}
+	// Whoever has the head of the answer follows already.
 	w.Header().Set("content-type", "application/octet-stream")
 	w.WriteHeader(http.StatusOK)
 	flush := http.NewResponseController(w).Flush
@@ -149,12 +156,6 @@ func (s *Server) execStream(w http.ResponseWriter, r *http.Request) (any, error)
 		return nil, err
 	}
 	buf := make([]byte, frameHead+frameMax)
-	sources := []*spool.Spool{e.Stdout(), e.Stderr()}
-	following := make([]*execs.Follower, len(sources))
-	for i, source := range sources {
-		following[i] = e.Follow(source, offsets[i])
-		defer following[i].Close()
-	}
 	for {
 		changed, ended := e.Changed(), e.Ended()
 		moved := false

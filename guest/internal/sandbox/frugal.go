@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"chorus-sandbox/guest/internal/sys"
 )
 
 const (
@@ -14,7 +16,7 @@ const (
 	hoard = 4 << 20
 )
 
-// settler returns memory to the system after bursts: what the guest holds counts to the sandbox.
+// settler returns memory to the system after bursts: what the guest holds counts to the sandbox, and there may be hundreds.
 type settler struct {
 	mu    sync.Mutex
 	timer *time.Timer
@@ -38,6 +40,7 @@ func settle() {
 	if m.HeapSys-m.HeapReleased > hoard {
 		debug.FreeOSMemory()
 	}
+	sys.ForgetProgram()
 }
 
 // warm makes the runtime create n threads now. Later, when a fork bomb holds every process of the sandbox, it could

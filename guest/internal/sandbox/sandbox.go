@@ -121,6 +121,7 @@ func Open(o Options) (*Sandbox, error) {
 		Workdir: o.Workdir, DevNull: uintptr(devNull), AsUser: pool.Do,
 	}
 	s.Lease = lease.New(s.Facts, o.BootLease, s.busy, s.leaseOver)
+	s.settler.stir() // starting is a burst as well
 	return s, nil
 }
 

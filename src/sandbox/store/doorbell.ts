@@ -59,6 +59,7 @@ export class Doorbell {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    if (this.#ringing) this.#write();
     this.#listeners.clear();
     this.#stop();
     closeSync(this.#fd);

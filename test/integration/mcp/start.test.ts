@@ -1,4 +1,5 @@
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeEach, expect, it } from "vitest";
 import { RawServer } from "../../support/mcp-process.ts";
@@ -6,7 +7,11 @@ import { RawServer } from "../../support/mcp-process.ts";
 const root = path.join(import.meta.dirname, "../../..");
 const installation = path.join(root, "node_modules/.cache/mcp-server", `start-${process.pid}`);
 const dist = path.join(installation, "dist");
-const cache = path.join(dist, `program.v8-${process.versions.v8}-${process.arch}.cache`);
+const hash = createHash("sha1")
+  .update(readFileSync(path.join(root, "dist/program.cjs")))
+  .digest("hex")
+  .slice(0, 12);
+const cache = path.join(dist, `program-${hash}.v8-${process.versions.v8}-${process.arch}.cache`);
 
 beforeEach(() => {
   rmSync(installation, { recursive: true, force: true });
@@ -44,11 +49,21 @@ it("passes over compiled code that V8 does not take, and replaces it", async () 
   expect(statSync(cache).size).toBeGreaterThan(100_000);
 });
 
-it("passes over compiled code from before the program, and replaces it", async () => {
-  await session();
-  utimesSync(cache, 1, 1);
-  await session();
-  expect(written(cache)).toBeGreaterThan(written(path.join(dist, "program.cjs")));
+it("passes over compiled code of another program of the same length", async () => {
+  const other = path.join(dist, "program.cjs");
+  writeFileSync(other, readFileSync(other, "utf8").replace('name: "chorus-sandbox"', 'name: "chorus-sandbux"'));
+  await using server = new RawServer({ command: process.execPath, args: [path.join(dist, "main.js")] });
+  expect((await server.initialize()).result).toMatchObject({ serverInfo: { name: "chorus-sandbux" } });
+  expect(existsSync(cache)).toBe(false);
+});
+
+it("keeps nothing of a start that failed", async () => {
+  const failed = new RawServer({
+    command: "env",
+    args: ["CHORUS_SANDBOX_POOL=many", process.execPath, path.join(dist, "main.js")],
+  });
+  expect(await failed.exited).toBe(78);
+  expect(existsSync(cache)).toBe(false);
 });
 
 it("does without where it may not write", async () => {
