@@ -2,6 +2,7 @@ package files
 
 import (
 	"context"
+	"sync"
 	"syscall"
 
 	"chorus-sandbox/guest/internal/fault"
@@ -14,6 +15,8 @@ type Files struct {
 	workdir   string
 	heavy     gate
 	transfers gate
+
+	committing sync.Mutex // held from the last look at a target until another file is in its place
 }
 
 // New makes the file work of a sandbox with this workdir.

@@ -54,7 +54,12 @@ func (f *Files) Write(ctx context.Context, specs []WriteFile, body io.Reader) ([
 	done := make([]Written, 0, len(list))
 	for _, s := range list {
 		var w Written
-		err := f.do(context.WithoutCancel(ctx), s.spec.Path, func() (err error) { w, err = s.commit(); return err })
+		err := f.do(context.WithoutCancel(ctx), s.spec.Path, func() (err error) {
+			f.committing.Lock()
+			defer f.committing.Unlock()
+			w, err = s.commit()
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
