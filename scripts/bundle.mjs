@@ -8,12 +8,13 @@
 import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "rolldown";
+import { INITIALIZE } from "./lib/initialize.mjs";
 import { ROOT } from "./lib/repository.mjs";
 import { run } from "./lib/run.mjs";
 
 const dist = join(ROOT, "dist");
 rmSync(join(dist, "chunks"), { recursive: true, force: true });
-for (const name of readdirSync(dist)) if (/^program\..*cache/.test(name)) rmSync(join(dist, name));
+for (const name of readdirSync(dist)) if (/^program-.*\.cache/.test(name)) rmSync(join(dist, name));
 await build({
   input: join(ROOT, "src/program.ts"),
   platform: "node",
@@ -30,15 +31,5 @@ await build({
   },
 });
 // A session that is over after its first words leaves the compiled code that the next start takes.
-const initialize = {
-  jsonrpc: "2.0",
-  id: 1,
-  method: "initialize",
-  params: { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "build", version: "1" } },
-};
 const env = { PATH: process.env["PATH"], HOME: process.env["HOME"] };
-await run(process.execPath, [join(dist, "main.js")], {
-  env,
-  input: `${JSON.stringify(initialize)}\n`,
-  timeoutMs: 30_000,
-});
+await run(process.execPath, [join(dist, "main.js")], { env, input: INITIALIZE, timeoutMs: 30_000 });

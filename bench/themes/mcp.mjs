@@ -1,6 +1,7 @@
 // @ts-check
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { INITIALIZE } from "../../scripts/lib/initialize.mjs";
 import { atMost } from "../lib/goals.mjs";
 import { echoProcess } from "../lib/host.mjs";
 import { inTurns, must, timed } from "../lib/measure.mjs";
@@ -8,12 +9,6 @@ import { MAIN, serverEnv, withServer } from "../lib/server.mjs";
 
 /** @typedef {import("../lib/bench.mjs").Bench} Bench */
 
-const INITIALIZE = `${JSON.stringify({
-  jsonrpc: "2.0",
-  id: 1,
-  method: "initialize",
-  params: { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "bench", version: "1" } },
-})}\n`;
 /** What any program in Node has to do at the least: start, read a line, answer it. */
 const EMPTY = "process.stdin.once('data', (line) => process.stdout.write(line))";
 

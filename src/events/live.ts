@@ -81,12 +81,8 @@ export function startLive(options: LiveOptions): Live {
   };
 }
 
-/** The client is loaded with the first connection only. */
-let client: Promise<typeof import("@nats-io/transport-node")> | undefined;
-
 async function send({ nc, down }: NatsSession, event: TransientEvent): Promise<boolean> {
-  client ??= import("@nats-io/transport-node");
-  const { headers } = await client;
+  const { headers } = await import("@nats-io/transport-node");
   const { subject, payload, headers: fields } = toTransientMessage(event);
   const known = headers();
   for (const [name, value] of Object.entries(fields)) known.set(name, value);

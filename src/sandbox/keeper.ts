@@ -126,7 +126,7 @@ export class Keeper implements AsyncDisposable {
       if (entries.some(({ type }) => type.startsWith("lifecycle."))) {
         const mine = this.#mine();
         this.#readers.follow(mine);
-        this.#sampler?.keep(mine.map((record) => record.sandbox_id));
+        this.#sampler?.keep(mine);
       }
       for (const { type, sandbox_id } of entries) if (type.startsWith("limit.")) this.#sampler?.soon(sandbox_id);
       const ready = entries.filter(({ type }) => type === "lifecycle.ready" || type === "lifecycle.failed");

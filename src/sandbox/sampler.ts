@@ -50,7 +50,7 @@ export class Sampler {
       // All of them are read now and then only: what comes meanwhile is told to `keep`, what ended leaves at its turn.
       if (now - this.#lookedAt >= sampleMs) {
         this.#lookedAt = now;
-        this.keep(kept().map((record) => record.sandbox_id));
+        this.keep(kept());
         for (const id of this.#asked.keys()) {
           if (!this.#kept.has(id) && !watched.includes(id)) this.#asked.delete(id);
         }
@@ -60,8 +60,8 @@ export class Sampler {
   }
 
   /** Sandboxes that this process keeps from now on. */
-  keep(sandboxIds: readonly string[]): void {
-    for (const id of sandboxIds) this.#kept.add(id);
+  keep(sandboxes: readonly SandboxRecord[]): void {
+    for (const { sandbox_id: id } of sandboxes) this.#kept.add(id);
   }
 
   /** Something happened there that the next sample is not to wait for. */

@@ -1,9 +1,10 @@
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { engine } from "../support/engine.ts";
-import { eventually, root, startServer, type TestServer } from "../support/server.ts";
+import { copiesDir, copyInstallation } from "../support/installation.ts";
+import { eventually, startServer, type TestServer } from "../support/server.ts";
 import { buildProgram } from "./support.ts";
 
 /**
@@ -13,7 +14,7 @@ import { buildProgram } from "./support.ts";
 const base = mkdtempSync(path.join(tmpdir(), "chorus-hostile-"));
 const host = path.join(base, "open");
 const dataDir = path.join(base, "data");
-const capturedInstall = path.join(root, "node_modules/.cache/attacks", `install-${process.pid}`);
+const capturedInstall = path.join(copiesDir, "attacks", `install-${process.pid}`);
 const instructions = /IGNORE ALL PREVIOUS/;
 let captured: TestServer;
 let server: TestServer;
@@ -24,12 +25,10 @@ beforeAll(async () => {
   mkdirSync(host);
   writeFileSync(path.join(base, "secret"), "untouched\n");
   const program = await buildProgram("hostile-guest");
-  mkdirSync(path.join(capturedInstall, "dist/guest"), { recursive: true });
-  cpSync(path.join(root, "package.json"), path.join(capturedInstall, "package.json"));
-  for (const part of ["main.js", "program.cjs", "chunks"])
-    cpSync(path.join(root, "dist", part), path.join(capturedInstall, "dist", part), { recursive: true });
+  const dist = copyInstallation(capturedInstall);
+  mkdirSync(path.join(dist, "guest"));
   for (const arch of ["amd64", "arm64"])
-    writeFileSync(path.join(capturedInstall, `dist/guest/chorus-guest-linux-${arch}`), program, { mode: 0o755 });
+    writeFileSync(path.join(dist, `guest/chorus-guest-linux-${arch}`), program, { mode: 0o755 });
   // First, so that it is the keeper.
   server = await startServer({ dataDir, env: { CHORUS_SANDBOX_HOST_DIRS: `${host}:rw` } });
   honest = await create(server);

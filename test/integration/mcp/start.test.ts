@@ -1,11 +1,12 @@
 import { createHash } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeEach, expect, it } from "vitest";
+import { copiesDir, copyInstallation } from "../../support/installation.ts";
 import { RawServer } from "../../support/mcp-process.ts";
+import { root } from "../../support/server.ts";
 
-const root = path.join(import.meta.dirname, "../../..");
-const installation = path.join(root, "node_modules/.cache/mcp-server", `start-${process.pid}`);
+const installation = path.join(copiesDir, "mcp-server", `start-${process.pid}`);
 const dist = path.join(installation, "dist");
 const hash = createHash("sha1")
   .update(readFileSync(path.join(root, "dist/program.cjs")))
@@ -15,10 +16,7 @@ const cache = path.join(dist, `program-${hash}.v8-${process.versions.v8}-${proce
 
 beforeEach(() => {
   rmSync(installation, { recursive: true, force: true });
-  mkdirSync(dist, { recursive: true });
-  cpSync(path.join(root, "package.json"), path.join(installation, "package.json"));
-  for (const part of ["main.js", "program.cjs", "chunks"])
-    cpSync(path.join(root, "dist", part), path.join(dist, part), { recursive: true });
+  copyInstallation(installation);
 });
 afterAll(() => rmSync(installation, { recursive: true, force: true }));
 
