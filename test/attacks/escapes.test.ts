@@ -148,7 +148,7 @@ const groups: Record<string, Row[]> = {
   "the guest's socket": [
     ["guest-connect", "plain"],
     ["guest-unlink", "plain"],
-    ["guest-folder", "plain"],
+    ["guest-folder", "plain", readOnly],
     ["guest-takeover", "plain"],
   ],
 };
@@ -161,7 +161,11 @@ describe.each(Object.entries(groups))("%s", (_group, rows) => {
       container.run([attack, ...args()], user),
     ]);
     expect(elsewhere, "where the walls are left out").toMatchObject({ code: 0, said: expect.stringMatching(/BREACH/) });
-    expect(inside, "in the sandbox").toMatchObject({ code: 1, said: expect.stringMatching(refusal) });
+    expect(inside.code, `in the sandbox: ${inside.said}`).toBe(1);
+    expect(
+      inside.said.split("\n").filter((line) => !refusal.test(line)),
+      "every way refused as it should be",
+    ).toEqual([]);
   });
 });
 

@@ -10,7 +10,10 @@ import { tar } from "../../src/sandbox/backends/docker/tar.ts";
 import { engine } from "../support/engine.ts";
 import { busybox, root, type TestServer } from "../support/server.ts";
 
-/** What an attack program said: `BREACH`, `REFUSED <errno>` or `UNTRIED`, which fails a test whatever it expects. */
+/**
+ * What an attack program said: `BREACH`, `REFUSED <errno>` in a line for each way it tried, or `UNTRIED`, which fails a
+ * test whatever it expects.
+ */
 export interface Outcome {
   code: number | null;
   said: string;

@@ -45,9 +45,19 @@ func main() {
 		fmt.Println("UNTRIED", err)
 		os.Exit(3)
 	default:
-		fmt.Println("REFUSED", errnoName(err), err)
+		for _, refusal := range each(err) {
+			fmt.Println("REFUSED", errnoName(refusal), refusal)
+		}
 		os.Exit(1)
 	}
+}
+
+// each takes apart what firstBreach joined.
+func each(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
 // errnoName is the kernel's own word for the refusal, which is what a test compares.
@@ -68,16 +78,26 @@ func errnoName(err error) string {
 	return fmt.Sprintf("errno-%d", int(errno))
 }
 
-// firstBreach tries all ways and returns the first that works, else what the last was refused with.
+// firstBreach tries all ways, in the order of their names, and returns the first that works, else what each of them was
+// refused with.
 func firstBreach(ways map[string]func() error) (string, error) {
-	err := untried("no way to try")
-	for name, try := range ways {
-		if err = try(); err == nil {
+	names := make([]string, 0, len(ways))
+	for name := range ways {
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		return "", untried("no way to try")
+	}
+	sort.Strings(names)
+	var refusals []error
+	for _, name := range names {
+		err := ways[name]()
+		if err == nil {
 			return name, nil
 		}
-		err = fmt.Errorf("%s: %w", name, err)
+		refusals = append(refusals, fmt.Errorf("%s: %w", name, err))
 	}
-	return "", err
+	return "", errors.Join(refusals...)
 }
 
 // writable opens for writing without writing: on a machine where that works, nothing is changed.

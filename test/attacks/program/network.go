@@ -110,7 +110,7 @@ func guestUnlink([]string) (string, error) {
 func guestFolder([]string) (string, error) {
 	return firstBreach(map[string]func() error{
 		"chmod":  func() error { return os.Chmod(filepath.Dir(guestSocket), 0o777) },
-		"rename": func() error { return os.Rename(filepath.Dir(guestSocket), "/tmp/chorus") },
+		"rename": func() error { return os.Rename(filepath.Dir(guestSocket), filepath.Dir(guestSocket)+".old") },
 		"list":   func() error { _, err := os.ReadDir(filepath.Dir(guestSocket)); return err },
 		"enter":  func() error { return os.Chdir(filepath.Dir(guestSocket)) },
 	})
