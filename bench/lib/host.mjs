@@ -45,13 +45,6 @@ export function tarOf(folder, name) {
   return spawn("tar", ["-C", folder, "-cf", "-", name], { stdio: ["ignore", "pipe", "inherit"] }).stdout;
 }
 
-/** Milliseconds for so many bytes from one process to another through a pipe. @param {number} bytes */
-export async function pipeBytes(bytes) {
-  const started = performance.now();
-  await run("/bin/sh", ["-c", `head -c ${bytes} /dev/zero | cat > /dev/null`]);
-  return performance.now() - started;
-}
-
 /** A process of Node that answers each line with the same line. */
 export async function echoProcess() {
   const child = spawn(process.execPath, ["-e", "process.stdin.pipe(process.stdout)"], {
