@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import { SandboxError } from "../errors.ts";
 import { admit, checkCapacity, PolicyDenied, pickUid, requestHash, type SandboxSpec } from "./admission.ts";
 import type { Call, CreateRequest } from "./api.ts";
@@ -15,6 +16,7 @@ import type { SandboxRecord, Tx } from "./store/types.ts";
 import { deadline, within } from "./wait.ts";
 
 const stopMs = 5_000;
+const confirmMs = 10_000;
 
 /** One request, and what is to be made of it. */
 interface Asked {
@@ -26,8 +28,10 @@ interface Asked {
 }
 
 interface Work {
-  /** Resolves with the lease it has then. */
-  done: Promise<GuestLease>;
+  /** Resolves once the sandbox may be used, with the lease it has then. */
+  ready: Promise<GuestLease>;
+  /** Settles once nothing is left to do. */
+  done: Promise<unknown>;
   stop: AbortController;
 }
 
@@ -118,9 +122,24 @@ export class Creator {
       throw error;
     });
     const record = id === sandboxId ? core.store.sandbox(id) : undefined;
-    if (record) this.#follow(sandboxId, new AbortController(), confirmClaim(core, record, deadline(10_000)));
-    else discardLater(core, sandboxId);
+    if (record) {
+      const stop = new AbortController();
+      const lease = { claimed: true, ttl_remaining_ms: spec.ttl_s * 1000, idle_remaining_ms: spec.idle_s * 1000 };
+      this.#follow(sandboxId, stop, Promise.resolve(lease), this.#confirm(record, stop.signal));
+    } else discardLater(core, sandboxId);
     return id;
+  }
+
+  /** The last step of a claim, behind the answer: whoever asked need not wait for it, and the keeper does it for a process that died. */
+  async #confirm(record: SandboxRecord, stop: AbortSignal): Promise<void> {
+    await setImmediate();
+    try {
+      await confirmClaim(this.#core, record, deadline(confirmMs, stop));
+    } catch (err) {
+      const { sandbox_id } = record;
+      if (!stop.aborted)
+        this.#core.logger.warn({ err, sandbox_id }, "a warm sandbox did not take its lease and will end");
+    }
   }
 
   /** The sandbox that a request has made before. Throws CONFLICT for the request and for the name. */
@@ -144,16 +163,21 @@ export class Creator {
     return undefined;
   }
 
-  #follow(sandboxId: string, stop: AbortController, work: Promise<GuestLease>): void {
-    const done = work.finally(() => this.#works.delete(sandboxId));
-    this.#works.set(sandboxId, { done, stop });
+  #follow(sandboxId: string, stop: AbortController, ready: Promise<GuestLease>, rest: Promise<unknown> = ready): void {
+    const done = rest.finally(() => this.#works.delete(sandboxId));
+    this.#works.set(sandboxId, { ready, done, stop });
     // Failures are in the record; whoever waits reads them there.
     done.catch(() => {});
   }
 
-  /** The work on a sandbox this process is creating. */
-  work(sandboxId: string): Promise<GuestLease> | undefined {
-    return this.#works.get(sandboxId)?.done;
+  /** When a sandbox this process is creating may be used. */
+  ready(sandboxId: string): Promise<GuestLease> | undefined {
+    return this.#works.get(sandboxId)?.ready;
+  }
+
+  /** Resolves once this process has nothing more to do to a sandbox it creates, so that a later word of its lease stays the last. */
+  async finished(sandboxId: string): Promise<void> {
+    await this.#works.get(sandboxId)?.done.catch(() => {});
   }
 
   /** Gives up creating a sandbox; resolves once the work has let go of it, within a bound. */

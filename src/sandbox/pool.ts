@@ -65,17 +65,16 @@ export async function claimWarm(
   // Those this process has a session with come first: another one costs ten times the rest.
   near.sort((a, b) => Number(!connections.peek(a.sandbox_id)) - Number(!connections.peek(b.sandbox_id)));
   const soon = deadline(claimWithinMs, signal);
-  // The tag may mean another image by now. Asked beside the claim: both take a moment.
-  const wanted = core.backend.resolveImage(spec.image, { signal: soon, local: true }).then(async (image) => ({
-    image,
-    key: await memberKey(core, spec, image, soon),
-  }));
-  wanted.catch(() => {});
+  let wanted: Promise<{ image: ImageInfo; key: string }> | undefined;
   for (const member of near) {
     const claim = randomBytes(16).toString("base64url");
     try {
       const guest = await connections.guest(member.sandbox_id, soon);
-      await guest.setLease({ claim, boot_ms: claimMs }, soon);
+      const claimed = guest.setLease({ claim, boot_ms: claimMs }, soon);
+      // The tag may mean another image by now. Asked beside the claim, and after it was sent: both take a moment.
+      wanted ??= wantedNow(core, spec, soon);
+      wanted.catch(() => {});
+      await claimed;
       const { image, key } = await wanted;
       if (key === member.key) {
         if (Object.keys(env).length > 0) await guest.patchEnv({ set: env, unset: [] }, soon);
@@ -90,6 +89,16 @@ export async function claimWarm(
     }
   }
   return undefined;
+}
+
+/** What a member has to be like to be of use now. */
+async function wantedNow(
+  core: Core,
+  spec: SandboxSpec,
+  signal: AbortSignal,
+): Promise<{ image: ImageInfo; key: string }> {
+  const image = await core.backend.resolveImage(spec.image, { signal, local: true });
+  return { image, key: await memberKey(core, spec, image, signal) };
 }
 
 /** Makes the claim last as long as the sandbox: the last step, once the sandbox is in the store. Resolves with the lease. */

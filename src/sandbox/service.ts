@@ -83,14 +83,14 @@ export class SandboxService implements Sandboxes {
 
   /** Waits until a sandbox is no longer creating; a failure is thrown as the error that caused it where this process knows it. */
   async #settled(id: string, waitS: number, call: Call): Promise<SandboxView> {
-    const work = this.#creator.work(id);
-    if (!work) {
+    const ready = this.#creator.ready(id);
+    if (!ready) {
       await this.#waitWhileCreating(id, waitS * 1000, call.signal);
       const record = findSandbox(this.#core, id);
       if (record.state === "failed") requireLive(record);
       return this.#view(id, call.signal);
     }
-    const lease = await abortable(within(work, waitS * 1000), call.signal);
+    const lease = await abortable(within(ready, waitS * 1000), call.signal);
     return this.#view(id, call.signal, lease && { lease });
   }
 
@@ -133,6 +133,7 @@ export class SandboxService implements Sandboxes {
 
   async update(sandbox: string, request: UpdateRequest, call: Call): Promise<SandboxView> {
     const record = findSandbox(this.#core, sandbox);
+    if (record.state !== "creating") await abortable(this.#creator.finished(record.sandbox_id), call.signal);
     await updateSandbox(this.#core, record, request, call);
     return this.#view(record.sandbox_id, call.signal);
   }

@@ -39,9 +39,21 @@ describe("a warm sandbox", () => {
     expect(story(process.store, sandbox_id)).toEqual(["lifecycle.created", "lifecycle.ready"]);
     expect(told(process.store, sandbox_id, "lifecycle.created")).toMatchObject([{ warm: true, ttl_s: 100 }]);
     expect((await process.exec(sandbox_id, "echo $GREETING")).stdout).toBe("hello\n");
-    expect(fakeOf(world.engine, sandbox_id).guest.lease.view()).toMatchObject({ claimed: true });
-    expect(view.expires_in_s).toBeGreaterThan(90);
+    expect(view).toMatchObject({ expires_in_s: 100, idle_in_s: 50 });
+    await eventually("it has its lease", () => fakeOf(world.engine, sandbox_id).guest.lease.view().claimed);
     await member(process, sandbox_id);
+  });
+
+  it("keeps the lease of an update that follows at once, though its own is set behind the answer", async () => {
+    const world = new World();
+    const process = await keeping(await world.process({ pool: 1 }));
+    const { sandbox_id } = await member(process);
+    await process.service.create({ ttl_s: 100 }, call);
+    const view = await process.service.update(sandbox_id, { ttl_s: 500 }, call);
+    expect(view.expires_in_s).toBeGreaterThan(400);
+    // An answer of the guest is behind all that was asked of it before.
+    await process.exec(sandbox_id, "true");
+    expect(fakeOf(world.engine, sandbox_id).guest.lease.view().ttl_remaining_ms).toBeGreaterThan(400_000);
   });
 
   it("is in no list, no event and no limit before", async () => {
