@@ -167,13 +167,15 @@ export class Records {
     if ((this.sandbox(sandboxId)?.execs_total ?? 0) < this.#keptExecs) return;
     const { execs, execsByTime, openExecs } = this.#tables;
     const prefix = part(sandboxId);
-    // Those that were started first and still run are passed over.
-    for (const place of execsByTime.keys({ start: `${prefix}/`, end: endOf(prefix), limit: lookedAtToForget })) {
-      const execId = execsByTime.get(place);
-      if (execId === undefined || openExecs.get(key(sandboxId, execId)) !== undefined) continue;
-      execs.remove(key(sandboxId, execId));
-      execsByTime.remove(place);
-      return;
+    // Those that were started first and still run are passed over; mostly there are none.
+    for (const limit of [1, lookedAtToForget]) {
+      for (const place of execsByTime.keys({ start: `${prefix}/`, end: endOf(prefix), limit })) {
+        const execId = execsByTime.get(place);
+        if (execId === undefined || openExecs.get(key(sandboxId, execId)) !== undefined) continue;
+        execs.remove(key(sandboxId, execId));
+        execsByTime.remove(place);
+        return;
+      }
     }
   }
 

@@ -15,6 +15,10 @@ export interface Kept {
   forget(): void;
 }
 
+/** Values a table remembers, so that what is read over and over is parsed once, and how long they may be. */
+const mostRemembered = 64;
+const longestRemembered = 16 * 1024;
+
 /** What a table asks of its environment. */
 interface Environment {
   assertOpen(): void;
@@ -31,25 +35,42 @@ export class Table<V> implements Kept {
   readonly #db: LmdbDatabase<string, string>;
   /** Written by the plan that runs; undefined: removed. */
   readonly #pending = new Map<string, V | undefined>();
+  /** By key, the text that was read last and what it means: good for as long as the same text is stored. */
+  readonly #read = new Map<string, { text: string; value: V }>();
 
   constructor(environment: Environment, db: LmdbDatabase<string, string>) {
     this.#environment = environment;
     this.#db = db;
   }
 
-  /** The value; not to be changed, since others in the same plan may have it, too. */
+  /** The value; not to be changed, since others may have it, too. */
   get(key: string): V | undefined {
     if (this.#pending.has(key)) return this.#pending.get(key);
-    return this.sized(key)?.value;
+    const text = this.#text(key);
+    if (text === undefined) return undefined;
+    const known = this.#read.get(key);
+    if (known?.text === text) return known.value;
+    const value = this.#parse(text);
+    if (text.length > longestRemembered) return value;
+    if (this.#read.size >= mostRemembered) this.#read.clear();
+    this.#read.set(key, { text, value: Object.freeze(value) });
+    return value;
   }
 
   /** The value with its stored size in bytes, as it was before the plan that runs. */
   sized(key: string): { value: V; bytes: number } | undefined {
+    const text = this.#text(key);
+    return text === undefined ? undefined : { value: this.#parse(text), bytes: Buffer.byteLength(text) };
+  }
+
+  #text(key: string): string | undefined {
     this.#environment.assertOpen();
-    const text = this.#db.get(key);
-    if (text === undefined) return undefined;
+    return this.#db.get(key);
+  }
+
+  #parse(text: string): V {
     // Only this class writes here, and what it is given is a V; who else can write the file is this user, who owns the store anyway.
-    return { value: JSON.parse(text) as V, bytes: Buffer.byteLength(text) };
+    return JSON.parse(text) as V;
   }
 
   put(key: string, value: V): void {
