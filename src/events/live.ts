@@ -38,20 +38,22 @@ export function startLive(options: LiveOptions): Live {
   const stop = new AbortController();
 
   const tellHost = (session: NatsSession) =>
-    send(session, {
-      type: "host.up",
-      host,
-      tenant,
-      sandbox_id: hostSandbox,
-      data: { sandbox_id: hostSandbox, host, tenant, labels: {}, actor, state: "running", ...hostUp() },
-    });
+    send(session, [
+      {
+        type: "host.up",
+        host,
+        tenant,
+        sandbox_id: hostSandbox,
+        data: { sandbox_id: hostSandbox, host, tenant, labels: {}, actor, state: "running", ...hostUp() },
+      },
+    ]);
 
   let gathered: TransientEvent[] = [];
   const sendGathered = (): void => {
     const events = gathered;
     gathered = [];
     const session = link.current();
-    if (session !== undefined) for (const event of events) void send(session, event);
+    if (session !== undefined) void send(session, events);
   };
 
   const done = (async () => {
@@ -81,12 +83,15 @@ export function startLive(options: LiveOptions): Live {
   };
 }
 
-async function send({ nc, down }: NatsSession, event: TransientEvent): Promise<boolean> {
+/** False when the connection ended first. */
+async function send({ nc, down }: NatsSession, events: readonly TransientEvent[]): Promise<boolean> {
   const { headers } = await import("@nats-io/transport-node");
-  const { subject, payload, headers: fields } = toTransientMessage(event);
-  const known = headers();
-  for (const [name, value] of Object.entries(fields)) known.set(name, value);
-  if (down.aborted || nc.isClosed() || nc.isDraining()) return false;
-  nc.publish(subject, payload, { headers: known });
+  for (const event of events) {
+    const { subject, payload, headers: fields } = toTransientMessage(event);
+    const known = headers();
+    for (const [name, value] of Object.entries(fields)) known.set(name, value);
+    if (down.aborted || nc.isClosed() || nc.isDraining()) return false;
+    nc.publish(subject, payload, { headers: known });
+  }
   return true;
 }

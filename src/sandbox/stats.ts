@@ -4,7 +4,7 @@ import type { Core } from "./core.ts";
 import type { Guest, GuestStats } from "./guest/types.ts";
 import { requireInside } from "./lifecycle.ts";
 import type { StatsView } from "./views.ts";
-import { abortable, deadline } from "./wait.ts";
+import { abortable, bounded } from "./wait.ts";
 
 const answerMs = 10_000;
 const lookedAtMs = 15_000;
@@ -41,10 +41,11 @@ export class StatsReader {
     const underWay = this.#reading.get(sandboxId);
     if (underWay) return abortable(underWay, signal);
     // Its own deadline: one who gives up must not take the answer from the others.
-    const limit = deadline(answerMs);
-    const read = withGuest(this.#core, sandboxId, limit, async (guest) => this.#view(guest, await guest.stats(limit)), {
-      repeatable: true,
-    });
+    const read = bounded(answerMs, (limit) =>
+      withGuest(this.#core, sandboxId, limit, async (guest) => this.#view(guest, await guest.stats(limit)), {
+        repeatable: true,
+      }),
+    );
     this.#reading.set(sandboxId, read);
     const done = () => void this.#reading.delete(sandboxId);
     read.then(

@@ -16,7 +16,7 @@ export interface Kept {
 }
 
 /** Values a table remembers, so that what is read over and over is parsed once, and how long they may be. */
-const mostRemembered = 64;
+const mostRemembered = 512;
 const longestRemembered = 16 * 1024;
 
 /** What a table asks of its environment. */
