@@ -83,15 +83,19 @@ export function startLive(options: LiveOptions): Live {
   };
 }
 
-/** False when the connection ended first. */
+/** False when the connection ended first. An event that the server's limits refuse is dropped alone. */
 async function send({ nc, down }: NatsSession, events: readonly TransientEvent[]): Promise<boolean> {
-  const { headers } = await import("@nats-io/transport-node");
+  const { headers, InvalidArgumentError } = await import("@nats-io/transport-node");
   for (const event of events) {
     const { subject, payload, headers: fields } = toTransientMessage(event);
     const known = headers();
     for (const [name, value] of Object.entries(fields)) known.set(name, value);
     if (down.aborted || nc.isClosed() || nc.isDraining()) return false;
-    nc.publish(subject, payload, { headers: known });
+    try {
+      nc.publish(subject, payload, { headers: known });
+    } catch (error) {
+      if (!(error instanceof InvalidArgumentError)) throw error;
+    }
   }
   return true;
 }
