@@ -66,13 +66,15 @@ export class Execs {
     signal: AbortSignal,
   ): Promise<ExecSnapshot> {
     if (!feed) return abortable(guest.startExec(execId, start, view, signal), signal);
-    await abortable(guest.startExec(execId, start, { max_bytes: 0 }, signal), signal);
-    void feedStdin(guest, execId, feed, (err) => {
-      this.#core.logger.warn({ err, exec_id: execId }, "stdin of a command was not sent to its end");
-    });
-    return abortable(guest.viewExec(execId, view, signal), signal).catch((error: unknown) => {
+    try {
+      await abortable(guest.startExec(execId, start, { max_bytes: 0 }, signal), signal);
+      void feedStdin(guest, execId, feed, (err) => {
+        this.#core.logger.warn({ err, exec_id: execId }, "stdin of a command was not sent to its end");
+      });
+      return await abortable(guest.viewExec(execId, view, signal), signal);
+    } catch (error) {
       throw orHalfGiven(execId, error);
-    });
+    }
   }
 
   async output(sandbox: string, execId: string, request: ExecOutputRequest, call: Call): Promise<ExecResult> {
