@@ -49,8 +49,9 @@ export class Database {
     }
   }
 
-  table<V>(name: string): Table<V> {
-    return new Table<V>(this, this.#root.openDB<string, string>(name, { encoding: "string" }));
+  /** @param mostRemembered for a table whose values are read over and over */
+  table<V>(name: string, mostRemembered = 0): Table<V> {
+    return new Table<V>(this, this.#root.openDB<string, string>(name, { encoding: "string" }), mostRemembered);
   }
 
   /**

@@ -15,8 +15,7 @@ export interface Kept {
   forget(): void;
 }
 
-/** Values a table remembers, so that what is read over and over is parsed once, and how long they may be. */
-const mostRemembered = 512;
+/** Longer values are parsed each time they are read. */
 const longestRemembered = 16 * 1024;
 
 /** What a table asks of its environment. */
@@ -38,9 +37,13 @@ export class Table<V> implements Kept {
   /** By key, the text that was read last and what it means: good for as long as the same text is stored. */
   readonly #read = new Map<string, { text: string; value: V }>();
 
-  constructor(environment: Environment, db: LmdbDatabase<string, string>) {
+  readonly #mostRemembered: number;
+
+  /** @param mostRemembered values that are not parsed again as long as they stay as they are */
+  constructor(environment: Environment, db: LmdbDatabase<string, string>, mostRemembered: number) {
     this.#environment = environment;
     this.#db = db;
+    this.#mostRemembered = mostRemembered;
   }
 
   /** The value; not to be changed, since others may have it, too. */
@@ -51,8 +54,8 @@ export class Table<V> implements Kept {
     const known = this.#read.get(key);
     if (known?.text === text) return known.value;
     const value = this.#parse(text);
-    if (text.length > longestRemembered) return value;
-    if (this.#read.size >= mostRemembered) this.#read.clear();
+    if (this.#mostRemembered === 0 || text.length > longestRemembered) return value;
+    if (this.#read.size >= this.#mostRemembered) this.#read.clear();
     this.#read.set(key, { text, value: Object.freeze(value) });
     return value;
   }

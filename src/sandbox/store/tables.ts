@@ -5,6 +5,9 @@ import type { Database } from "./database.ts";
 import type { Table } from "./table.ts";
 import type { ExecRecord, PoolMember, ProcessRecord, SandboxRecord } from "./types.ts";
 
+/** Each call reads the record of its sandbox several times, and the keeper all that live. */
+const mostSandboxesRemembered = 512;
+
 /** Raised with every change that an older server would misread. */
 const layout = 1;
 
@@ -77,7 +80,7 @@ export async function openTables(database: Database, dataDir: string): Promise<{
   const tables: Tables = {
     meta,
     totals: database.table("totals"),
-    sandboxes: database.table("sandboxes"),
+    sandboxes: database.table("sandboxes", mostSandboxesRemembered),
     byTime: database.table("by_time"),
     live: database.table("live"),
     ended: database.table("ended"),
