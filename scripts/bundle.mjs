@@ -5,7 +5,7 @@
  * call loads (store, engine, NATS) stays in chunks of its own; packages with native parts stay outside, and of pino only
  * what needs no worker is used. tsc leaves each module beside it, for the tests and the benchmark.
  */
-import { readdirSync, rmSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "rolldown";
 import { INITIALIZE } from "./lib/initialize.mjs";
@@ -30,6 +30,10 @@ await build({
     dynamicImportInCjs: false,
   },
 });
+// In ASCII it takes half the memory, and less time to read, than with the few characters beyond.
+const program = join(dist, "program.cjs");
+const escaped = (/** @type {string} */ unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
+writeFileSync(program, readFileSync(program, "utf8").replace(/(?<!\\)[^\0-\x7f]/g, escaped));
 // A session that is over after its first words leaves the compiled code that the next start takes.
 const env = { PATH: process.env["PATH"], HOME: process.env["HOME"] };
 await run(process.execPath, [join(dist, "main.js")], { env, input: INITIALIZE, timeoutMs: 30_000 });

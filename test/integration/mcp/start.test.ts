@@ -55,6 +55,10 @@ it("passes over compiled code of another program of the same length", async () =
   expect(existsSync(cache)).toBe(false);
 });
 
+it("reads a program that means the same whatever its encoding is", () => {
+  expect(readFileSync(path.join(root, "dist/program.cjs")).find((byte) => byte > 0x7f)).toBeUndefined();
+});
+
 it("keeps nothing of a start that failed", async () => {
   const failed = new RawServer({
     command: "env",
