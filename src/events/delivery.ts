@@ -16,7 +16,6 @@ import { backoff, unless } from "./wait.ts";
 const chunk = 64;
 const headerRoom = 1_024;
 const maxInFlight = 256;
-const rereadMs = 5;
 
 export interface DeliveryOptions {
   client: JetStreamClient;
@@ -142,8 +141,7 @@ export class Delivery {
       }
       const lanes = this.#lanes;
       while (lanes.readTo < this.#flushedTo && !this.#end.signal.aborted && lanes.makeRoom()) {
-        const entries = await this.#next();
-        if (this.#end.signal.aborted) return;
+        const entries = journal.after(lanes.readTo, { limit: chunk });
         for (const entry of entries)
           if (entry.cursor <= this.#flushedTo && lanes.takes(entry.sandbox_id)) lanes.enter(this.#item(entry));
         // Where there is none, it was dropped.
@@ -154,18 +152,6 @@ export class Delivery {
         if (entries.length === chunk) await new Promise((resolve) => setImmediate(resolve));
       }
     }
-  }
-
-  /**
-   * The next entries of the journal. What is not among them is taken for dropped and never sent, so where there seem to be fewer
-   * than the journal has told of, it is asked again in a later turn, with another view of the store.
-   */
-  async #next(): Promise<JournalEntry[]> {
-    const read = () => this.#options.journal.after(this.#lanes.readTo, { limit: chunk });
-    const entries = read();
-    if (entries.length === chunk || (entries.at(-1)?.cursor ?? 0) >= this.#flushedTo) return entries;
-    await pause(rereadMs, this.#end.signal);
-    return read();
   }
 
   #item(entry: JournalEntry): Item {
