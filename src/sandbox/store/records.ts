@@ -165,18 +165,22 @@ export class Records {
   /** For each exec beyond the bound the oldest that has ended goes; the journal has told of it. */
   #forgetOldest(sandboxId: string): void {
     if ((this.sandbox(sandboxId)?.execs_total ?? 0) < this.#keptExecs) return;
-    const { execs, execsByTime, openExecs } = this.#tables;
-    const prefix = part(sandboxId);
     // Those that were started first and still run are passed over; mostly there are none.
-    for (const limit of [1, lookedAtToForget]) {
-      for (const place of execsByTime.keys({ start: `${prefix}/`, end: endOf(prefix), limit })) {
-        const execId = execsByTime.get(place);
-        if (execId === undefined || openExecs.get(key(sandboxId, execId)) !== undefined) continue;
-        execs.remove(key(sandboxId, execId));
-        execsByTime.remove(place);
-        return;
-      }
+    const oldest = this.#oldestEnded(sandboxId, 1) ?? this.#oldestEnded(sandboxId, lookedAtToForget);
+    if (oldest === undefined) return;
+    this.#tables.execs.remove(key(sandboxId, oldest.execId));
+    this.#tables.execsByTime.remove(oldest.place);
+  }
+
+  /** Among the first `limit` that were started. */
+  #oldestEnded(sandboxId: string, limit: number): { place: string; execId: string } | undefined {
+    const { execsByTime, openExecs } = this.#tables;
+    const prefix = part(sandboxId);
+    for (const place of execsByTime.keys({ start: `${prefix}/`, end: endOf(prefix), limit })) {
+      const execId = execsByTime.get(place);
+      if (execId !== undefined && openExecs.get(key(sandboxId, execId)) === undefined) return { place, execId };
     }
+    return undefined;
   }
 
   /** Up to `limit` ids of sandboxes that ended before a time, the oldest first. */
