@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
+import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import type { JournalEntry } from "../../src/sandbox/events.ts";
@@ -100,6 +101,49 @@ describe("several processes", () => {
         Array(2).fill(expect.objectContaining({ code: "CONFLICT" })),
       );
     }
+  });
+});
+
+/**
+ * What a process that opens the store may do to the others in `mdb_env_open2`: the number of the newest commit becomes one
+ * that was read before the last commit. In a process of its own, as closing lock.mdb costs a process LMDB's locks.
+ */
+function turnBack(dataDir: string): void {
+  const script = `
+    const fs = require("node:fs"), lock = fs.openSync(process.argv[1], "r+"), number = Buffer.alloc(8);
+    fs.readSync(lock, number, 0, 8, 8);
+    number.writeBigUInt64LE(number.readBigUInt64LE() - 1n);
+    fs.writeSync(lock, number, 0, 8, 8);`;
+  const { status, stderr } = spawnSync(process.execPath, ["-e", script, path.join(dataDir, "store", "lock.mdb")]);
+  expect(`${status}${stderr}`).toBe("0");
+}
+
+describe("a commit in the moment in which another process opens the store", () => {
+  async function commitAndTurnBack() {
+    const dataDir = await newDataDir();
+    const store = await newStore({ dataDir });
+    const other = await StoreProcess.start({ dataDir });
+    await store.write((tx) => tx.putSandbox(sandboxRecord("sb_a")));
+    for (const exec of ["ex_1", "ex_2"]) await store.write((tx) => tx.emit("sb_a", execStarted(exec)));
+    turnBack(dataDir);
+    const told = () => store.journal.after(0, { limit: 100 }).map(({ data, cursor }) => [data["exec_id"], cursor]);
+    await until(() => told().length === 1); // the fault is there
+    return { dataDir, store, other, told };
+  }
+
+  it("is not undone by the next commit of the same process", async () => {
+    const { store, told } = await commitAndTurnBack();
+    const exec = (id: string) => store.write((tx) => tx.emit("sb_a", execStarted(id)));
+    const entries = await Promise.all([exec("ex_3"), exec("ex_4")]);
+    expect(entries.map(({ cursor }) => cursor)).toEqual([3, 4]);
+    expect(told()).toEqual([1, 2, 3, 4].map((n) => [`ex_${n}`, n]));
+  });
+
+  it("is not undone by the next commit of another process", async () => {
+    const { other, told } = await commitAndTurnBack();
+    expect(await other.ask("emit", { sandbox: "sb_a", exec: "ex_3" })).toBe(3);
+    await until(() => told().length === 3);
+    expect(told()).toEqual([1, 2, 3].map((n) => [`ex_${n}`, n]));
   });
 });
 

@@ -1,10 +1,13 @@
 import type { RootDatabase } from "lmdb";
 import { SandboxError } from "../../errors.ts";
+import { CommitOrder, TurnedBack } from "./commit-order.ts";
 import { storeFailure } from "./failures.ts";
 import { type Kept, Table } from "./table.ts";
 
 /** How long closing waits for what is under way. */
 const closeWaitMs = 3000;
+/** How often a transaction begins at most, when others open the store meanwhile: one opening turns it back once. */
+const mostTurns = 100;
 
 const options = {
   encoding: "string",
@@ -24,6 +27,7 @@ type Root = RootDatabase<string, string>;
 /** The LMDB environment: transactions that keep all or nothing, and what may be asked of it when. */
 export class Database {
   readonly #root: Root;
+  readonly #order: CommitOrder;
   readonly #dataDir: string;
   /** How long a write waits for the lock that another process holds. LMDB frees it when that process dies. */
   readonly #lockWaitMs: number;
@@ -33,8 +37,9 @@ export class Database {
   #writing = false;
   #closed = false;
 
-  private constructor(root: Root, dataDir: string, lockWaitMs: number) {
+  private constructor(root: Root, order: CommitOrder, dataDir: string, lockWaitMs: number) {
     this.#root = root;
+    this.#order = order;
     this.#dataDir = dataDir;
     this.#lockWaitMs = lockWaitMs;
   }
@@ -43,13 +48,32 @@ export class Database {
   static async open(path: string, dataDir: string, lockWaitMs = 20_000): Promise<Database> {
     try {
       const { open } = await import("lmdb");
-      return new Database(open<string, string>({ path, ...options }), dataDir, lockWaitMs);
+      const root = open<string, string>({ path, ...options });
+      return new Database(root, new CommitOrder(root, path), dataDir, lockWaitMs);
     } catch (error) {
       throw await storeFailure(dataDir, error);
     }
   }
 
-  /** @param mostRemembered for a table whose values are read over and over */
+  /** Opens the tables that `open` asks for, and makes those that are new, in one transaction. */
+  async tables<T>(open: () => T): Promise<T> {
+    this.assertOpen();
+    return await inOrder(async () => {
+      try {
+        return this.#root.transactionSync(() => {
+          this.#order.check();
+          return open();
+        });
+      } catch (error) {
+        throw error instanceof TurnedBack ? error : await storeFailure(this.#dataDir, error);
+      }
+    });
+  }
+
+  /**
+   * Inside `tables` only.
+   * @param mostRemembered for a table whose values are read over and over
+   */
   table<V>(name: string, mostRemembered = 0): Table<V> {
     return new Table<V>(this, this.#root.openDB<string, string>(name, { encoding: "string" }), mostRemembered);
   }
@@ -60,7 +84,7 @@ export class Database {
    */
   async transact<T>(plan: () => T): Promise<T> {
     this.assertOpen();
-    const running = this.#transact(plan);
+    const running = inOrder(() => this.#transact(plan));
     this.#running.add(running);
     try {
       return await running;
@@ -77,6 +101,7 @@ export class Database {
       phase = "started";
       this.#writing = true;
       try {
+        this.#order.check();
         const result = plan();
         for (const table of this.#written) table.flush();
         return { result };
@@ -166,6 +191,19 @@ export class Database {
     // A lock that another process holds must not keep this one from ending.
     const patience = new Promise<void>((resolve) => setTimeout(resolve, closeWaitMs).unref());
     await Promise.race([this.#root.close(), patience]);
+  }
+}
+
+/** Begins a transaction anew as long as others turn it back. */
+async function inOrder<T>(transaction: () => Promise<T>): Promise<T> {
+  for (let turn = 1; ; turn++) {
+    try {
+      return await transaction();
+    } catch (error) {
+      if (!(error instanceof TurnedBack)) throw error;
+      if (turn === mostTurns)
+        throw new SandboxError("INTERNAL", "The store loses its newest commit.", { cause: error });
+    }
   }
 }
 

@@ -60,7 +60,7 @@ export interface Tables {
 
 /** Opens the tables, laying out a new store. Several processes may do so at once: one transaction of one of them decides. */
 export async function openTables(database: Database, dataDir: string): Promise<{ tables: Tables; installId: string }> {
-  const meta: Tables["meta"] = database.table("meta");
+  const meta: Tables["meta"] = await database.tables(() => database.table("meta"));
   const found = await database.transact(() => {
     const present = meta.get("store");
     if (present) return present;
@@ -77,7 +77,7 @@ export async function openTables(database: Database, dataDir: string): Promise<{
       },
     );
   }
-  const tables: Tables = {
+  const tables: Tables = await database.tables(() => ({
     meta,
     totals: database.table("totals"),
     sandboxes: database.table("sandboxes", mostSandboxesRemembered),
@@ -97,6 +97,6 @@ export async function openTables(database: Database, dataDir: string): Promise<{
     relays: database.table("relays"),
     processes: database.table("processes"),
     roles: database.table("roles"),
-  };
+  }));
   return { tables, installId: found.install_id };
 }
