@@ -91,6 +91,16 @@ export class SandboxError extends Error {
   }
 }
 
+/** Whether this is a failure of ours with one of `codes`. */
+export const hasCode = <Code extends ErrorCode>(
+  error: unknown,
+  ...codes: Code[]
+): error is SandboxError & { code: Code } => error instanceof SandboxError && codes.some((code) => code === error.code);
+
+/** The code of a failed system call, such as `ENOENT`; "unknown" where there is none. */
+export const systemCode = (error: unknown): string =>
+  error instanceof Error && "code" in error ? String(error.code) : "unknown";
+
 /** Words of an engine, guest or process: made printable, put in quotes, cut at `max` characters. */
 export function quoted(words: string, max = 300): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is being removed

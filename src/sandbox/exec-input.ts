@@ -1,4 +1,4 @@
-import { SandboxError } from "../errors.ts";
+import { hasCode, SandboxError } from "../errors.ts";
 import type { ExecInputRequest } from "./api.ts";
 import { orHalfGiven } from "./exec-start.ts";
 import type { Guest } from "./guest/types.ts";
@@ -22,7 +22,7 @@ export async function writeInput(
     if (!bytes && !eof) return { accepted_bytes: 0 };
     return { accepted_bytes: await guest.writeStdin(execId, bytes ?? Buffer.alloc(0), eof, signal, patienceMs) };
   } catch (error) {
-    if (!(error instanceof SandboxError) || error.code !== "EXEC_ENDED") throw orHalfGiven(execId, error);
+    if (!hasCode(error, "EXEC_ENDED")) throw orHalfGiven(execId, error);
     throw await overOrClosed(guest, execId, signal, error);
   }
 }

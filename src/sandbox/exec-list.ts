@@ -1,4 +1,4 @@
-import { SandboxError } from "../errors.ts";
+import { hasCode } from "../errors.ts";
 import { findSandbox, withGuest } from "./access.ts";
 import type { Call } from "./api.ts";
 import type { Core } from "./core.ts";
@@ -51,7 +51,7 @@ async function liveExecs(core: Core, id: string, call: Call): Promise<Map<string
     );
     return new Map(execs.map((exec) => [exec.exec_id, exec]));
   } catch (error) {
-    if (error instanceof SandboxError && error.code === "SANDBOX_ENDED") return new Map();
+    if (hasCode(error, "SANDBOX_ENDED")) return new Map();
     throw error;
   }
 }

@@ -1,4 +1,4 @@
-import { SandboxError } from "../errors.ts";
+import { hasCode, SandboxError } from "../errors.ts";
 import type { Call, ExecRequest } from "./api.ts";
 import { workdir } from "./core.ts";
 import type { ExecMeta } from "./facts.ts";
@@ -51,14 +51,14 @@ export async function feedStdin(
   try {
     await guest.feedStdin(execId, feed.bytes, feed.eof);
   } catch (error) {
-    if (error instanceof SandboxError && error.code === "EXEC_ENDED") return;
+    if (hasCode(error, "EXEC_ENDED")) return;
     failed(error);
   }
 }
 
 /** When the connection breaks while input is on its way, the command may have half of it. */
 export function orHalfGiven(execId: string, error: unknown): unknown {
-  if (!(error instanceof SandboxError) || error.code !== "GUEST_UNAVAILABLE") return error;
+  if (!hasCode(error, "GUEST_UNAVAILABLE")) return error;
   return new SandboxError(
     "GUEST_UNAVAILABLE",
     `The connection to the sandbox broke while input was sent to ${execId}: how much of it the command has is not known.`,

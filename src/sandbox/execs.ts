@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { SandboxError } from "../errors.ts";
+import { hasCode } from "../errors.ts";
 import { findSandbox, withGuest } from "./access.ts";
 import type { Call, ExecInputRequest, ExecOutputRequest, ExecRequest } from "./api.ts";
 import { leaseLeftMs } from "./boot-clock.ts";
@@ -99,7 +99,7 @@ export class Execs {
       );
     } catch (error) {
       const now = findSandbox(this.#core, record.sandbox_id);
-      if (isCode(error, "SANDBOX_ENDED") && isTerminal(now.state)) return this.#past(now, execId, offsets);
+      if (hasCode(error, "SANDBOX_ENDED") && isTerminal(now.state)) return this.#past(now, execId, offsets);
       throw this.#orUnknown(error, record, execId);
     }
   }
@@ -184,7 +184,7 @@ export class Execs {
   }
 
   #orUnknown(error: unknown, record: SandboxRecord, execId: string): unknown {
-    return isCode(error, "EXEC_NOT_FOUND") ? unknownExec(this.#core, record.sandbox_id, execId) : error;
+    return hasCode(error, "EXEC_NOT_FOUND") ? unknownExec(this.#core, record.sandbox_id, execId) : error;
   }
 
   /** The caller cancelled: what it started ends, whether or not the start had got through. */
@@ -204,10 +204,8 @@ export class Execs {
   }
 }
 
-const isCode = (error: unknown, code: string): boolean => error instanceof SandboxError && error.code === code;
-
 function orNotFound(error: unknown): undefined {
-  if (!isCode(error, "EXEC_NOT_FOUND")) throw error;
+  if (!hasCode(error, "EXEC_NOT_FOUND")) throw error;
 }
 
 /** Milliseconds that are left of a wait: a second attempt must not wait the whole time again. */

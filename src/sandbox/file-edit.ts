@@ -1,4 +1,4 @@
-import { quoted, SandboxError } from "../errors.ts";
+import { hasCode, quoted, SandboxError } from "../errors.ts";
 import { withGuest } from "./access.ts";
 import type { Call, FileEditRequest } from "./api.ts";
 import type { Core } from "./core.ts";
@@ -23,7 +23,7 @@ export async function editFile(
     try {
       return await editOnce(core, sandboxId, request, call);
     } catch (error) {
-      const changed = error instanceof SandboxError && error.code === "FILE_CONFLICT";
+      const changed = hasCode(error, "FILE_CONFLICT");
       if (!changed || attempt > 0 || request.if_match !== undefined) throw error;
     }
   }

@@ -1,4 +1,4 @@
-import { SandboxError } from "../errors.ts";
+import { hasCode, SandboxError } from "../errors.ts";
 import { withGuest } from "./access.ts";
 import type { Core } from "./core.ts";
 import type { FileToWrite, Guest } from "./guest/types.ts";
@@ -19,8 +19,7 @@ export async function onceOnly<T>(
   try {
     return await withGuest(core, sandboxId, signal, use, { repeatable: false });
   } catch (error) {
-    const unsure =
-      sent && error instanceof SandboxError && (error.code === "GUEST_UNAVAILABLE" || error.code === "TIMEOUT");
+    const unsure = sent && hasCode(error, "GUEST_UNAVAILABLE", "TIMEOUT");
     if (!unsure) throw error;
     throw new SandboxError(error.code, `${error.message} Whether ${whether} is not known.`, {
       cause: error,

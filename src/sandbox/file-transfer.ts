@@ -1,6 +1,6 @@
 import { closeSync, mkdirSync } from "node:fs";
 import { posix } from "node:path";
-import { quoted, SandboxError } from "../errors.ts";
+import { hasCode, quoted, SandboxError } from "../errors.ts";
 import { findSandbox, withGuest } from "./access.ts";
 import { PolicyDenied } from "./admission.ts";
 import type { Call, FileTransferRequest } from "./api.ts";
@@ -191,7 +191,7 @@ async function leadsToFolder(guest: Guest, path: string, signal: AbortSignal): P
   return guest.stat(`${path}/.`, signal).then(
     () => true,
     (error: unknown) => {
-      if (error instanceof SandboxError && error.code === "FILE_INVALID") return false;
+      if (hasCode(error, "FILE_INVALID")) return false;
       throw error;
     },
   );

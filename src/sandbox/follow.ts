@@ -1,4 +1,4 @@
-import { SandboxError } from "../errors.ts";
+import { hasCode } from "../errors.ts";
 import type { ExecSnapshot, Guest } from "./guest/types.ts";
 import { pause } from "./wait.ts";
 
@@ -75,7 +75,7 @@ async function glance(
       signal,
     );
   } catch (error) {
-    if (error instanceof SandboxError && error.code === "EXEC_NOT_FOUND") return undefined;
+    if (hasCode(error, "EXEC_NOT_FOUND")) return undefined;
     throw error;
   }
 }

@@ -1,8 +1,8 @@
 import { closeSync, constants, openSync, realpathSync } from "node:fs";
 import path from "node:path";
-import { quoted, SandboxError } from "../errors.ts";
+import { quoted, SandboxError, systemCode } from "../errors.ts";
 import { PolicyDenied } from "./admission.ts";
-import { codeOf, type Found, follow, identity, type Root } from "./host/descriptors.ts";
+import { type Found, follow, identity, type Root } from "./host/descriptors.ts";
 import { toBytes } from "./host/names.ts";
 
 /** A folder of the host that the operator opened to uploads (`ro`) or to both directions (`rw`). */
@@ -115,7 +115,7 @@ export function hostFailure(error: unknown, asked: string, dirs: readonly HostDi
   if (error instanceof SandboxError) return error;
   const where = `On the host, ${quoted(asked)}`;
   const next = { next: whatIsOpen(dirs), cause: error };
-  const code = codeOf(error);
+  const code = systemCode(error);
   if (!/^E(?!RR_)[A-Z0-9]+$/.test(code)) return error;
   switch (code) {
     case "ENOENT":

@@ -1,4 +1,4 @@
-import { SandboxError } from "../errors.ts";
+import { hasCode } from "../errors.ts";
 import { admit, type SandboxSpec, specHash } from "./admission.ts";
 import type { EngineInfo } from "./backend.ts";
 import { fitEngine } from "./confinement.ts";
@@ -134,7 +134,7 @@ export class PoolKeeper {
       return { spec, image, key: await memberKey(this.#core, spec, image, this.#signal) };
     } catch (error) {
       // Without its image there is nothing to keep warm; whoever creates next brings it.
-      if (error instanceof SandboxError && error.code === "IMAGE_NOT_FOUND") return undefined;
+      if (hasCode(error, "IMAGE_NOT_FOUND")) return undefined;
       throw error;
     }
   }
@@ -153,7 +153,7 @@ export class PoolKeeper {
     } catch (error) {
       if (this.#signal.aborted) return true;
       // Being claimed: a sandbox at once, or dead soon.
-      return error instanceof SandboxError && error.code === "CONFLICT";
+      return hasCode(error, "CONFLICT");
     }
   }
 

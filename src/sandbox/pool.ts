@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
-import { SandboxError } from "../errors.ts";
+import { hasCode } from "../errors.ts";
 import { withGuest } from "./access.ts";
 import { checkCapacity, type SandboxSpec, specHash } from "./admission.ts";
 import type { EngineInfo, ImageInfo, Resources } from "./backend.ts";
@@ -82,7 +82,7 @@ export async function claimWarm(
       }
       discardLater(core, member.sandbox_id);
     } catch (error) {
-      if (error instanceof SandboxError && error.code === "CONFLICT") continue;
+      if (hasCode(error, "CONFLICT")) continue;
       discardLater(core, member.sandbox_id);
       if (signal.aborted) throw error;
       core.logger.debug({ err: error, sandbox_id: member.sandbox_id }, "a warm sandbox was of no use");

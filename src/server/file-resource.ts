@@ -1,5 +1,5 @@
 import type { ReadResourceResult } from "@modelcontextprotocol/server";
-import { SandboxError } from "../errors.ts";
+import { hasCode, SandboxError } from "../errors.ts";
 import type { Call, Sandboxes } from "../sandbox/api.ts";
 
 export const fileTemplate = {
@@ -43,7 +43,7 @@ export async function readFileResource(
     content = file.content;
     whole = file.next_offset === undefined;
   } catch (error) {
-    if (!(error instanceof SandboxError) || error.code !== "FILE_INVALID") throw error;
+    if (!hasCode(error, "FILE_INVALID")) throw error;
     const list = await sandboxes.fileList(sandbox, { path, limit: maxEntries }, call);
     return [{ uri, mimeType: "application/json", text: JSON.stringify(list) }];
   }

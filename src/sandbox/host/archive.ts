@@ -12,7 +12,8 @@ import {
 } from "node:fs";
 import { setImmediate as breathe } from "node:timers/promises";
 import { promisify } from "node:util";
-import { codeOf, inside, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, openFolder } from "./descriptors.ts";
+import { systemCode } from "../../errors.ts";
+import { inside, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, openFolder } from "./descriptors.ts";
 import type { PathRules } from "./ignore.ts";
 import { linkStays, type Refusals, toText } from "./names.ts";
 import { archiveEnd, blockBytes, padding, tarHeader } from "./tar-format.ts";
@@ -220,7 +221,7 @@ class Archive {
   }
 
   #refuse(full: string, error: unknown): void {
-    const code = codeOf(error);
+    const code = systemCode(error);
     if (code === "ENOENT") return;
     const why = code === "EACCES" || code === "EPERM" ? "not readable" : `cannot be read (${code})`;
     this.#tally.refusals.add(full, code === "ELOOP" || code === "ENOTDIR" ? "changed while it was read" : why);

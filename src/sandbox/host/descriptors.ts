@@ -1,5 +1,5 @@
 import { closeSync, constants, fstatSync, mkdirSync, openSync, readlinkSync } from "node:fs";
-import { SandboxError } from "../../errors.ts";
+import { SandboxError, systemCode } from "../../errors.ts";
 
 /**
  * Work below a folder of the host while others may change it: every step starts from an open folder and takes one name, never
@@ -14,9 +14,6 @@ const directory = O_RDONLY | O_NOFOLLOW | constants.O_DIRECTORY;
 /** A name in an open folder, as a path for calls that do not follow its last part. */
 export const inside = (folder: number, name: string): Buffer =>
   Buffer.from(`/proc/self/fd/${folder}/${name}`, "latin1");
-
-export const codeOf = (error: unknown): string =>
-  error instanceof Error && "code" in error ? String(error.code) : "unknown";
 
 /** Opens a folder in a folder; a link is none. */
 export const openFolder = (parent: number, name: string): number => openSync(inside(parent, name), directory);
@@ -71,7 +68,7 @@ export function follow(root: Root, path: readonly string[], make: boolean, outsi
         step(name);
         continue;
       } catch (error) {
-        const code = codeOf(error);
+        const code = systemCode(error);
         if (code === "ENOENT" && left.length === 0) return { kind: "missing", fd: here(), name, close };
         if (code === "ENOENT" && make) {
           mkdirSync(inside(here(), name), 0o755);
@@ -110,7 +107,7 @@ function linkTarget(folder: number, name: string): string | undefined {
   try {
     return readlinkSync(inside(folder, name), "latin1");
   } catch (error) {
-    if (codeOf(error) === "EINVAL") return undefined;
+    if (systemCode(error) === "EINVAL") return undefined;
     throw error;
   }
 }

@@ -10,8 +10,8 @@ import {
   symlinkSync,
   unlinkSync,
 } from "node:fs";
-import { SandboxError } from "../../errors.ts";
-import { codeOf, inside, O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY, openFolder, type Root } from "./descriptors.ts";
+import { SandboxError, systemCode } from "../../errors.ts";
+import { inside, O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY, openFolder, type Root } from "./descriptors.ts";
 import { writeBody } from "./file-body.ts";
 import { linkStays, type Refusals, safeSegments } from "./names.ts";
 import type { TarEntry, TarReader } from "./tar-reader.ts";
@@ -195,7 +195,7 @@ function openOrMake(parent: number, name: string, enter: Root["enter"]): number 
   try {
     fd = openFolder(parent, name);
   } catch (error) {
-    if (codeOf(error) !== "ENOENT") throw error;
+    if (systemCode(error) !== "ENOENT") throw error;
     mkdirSync(inside(parent, name), 0o755);
     fd = openFolder(parent, name);
   }
@@ -209,7 +209,7 @@ function openOrMake(parent: number, name: string, enter: Root["enter"]): number 
 }
 
 function whyNot(error: unknown): string {
-  const code = codeOf(error);
+  const code = systemCode(error);
   switch (code) {
     case "ENOTDIR":
     case "ELOOP":

@@ -1,6 +1,6 @@
 import type { Stats } from "node:fs";
 import { mkdir, stat, statfs } from "node:fs/promises";
-import { quoted, SandboxError } from "../../errors.ts";
+import { quoted, SandboxError, systemCode } from "../../errors.ts";
 
 /** statfs(2) magic numbers of file systems whose locks or memory maps do not hold between hosts. */
 const networkTypes: ReadonlyMap<number, string> = new Map([
@@ -31,7 +31,7 @@ export async function prepareDataDir(dataDir: string): Promise<void> {
     await mkdir(dataDir, { recursive: true, mode: 0o700 });
     found = await stat(dataDir);
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "unknown";
+    const code = systemCode(error);
     if (code === "EEXIST" || code === "ENOTDIR") throw refuse(dataDir, "is not a folder", elsewhere, error);
     throw refuse(dataDir, `cannot be created or read (${code})`, elsewhere, error);
   }

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { systemCode } from "../../errors.ts";
 import type { Database } from "./database.ts";
 import type { Tables } from "./tables.ts";
 import type { ProcessRecord, ProcessTable } from "./types.ts";
@@ -33,7 +34,7 @@ export function startTime(pid: number): string | undefined {
     process.kill(pid, 0);
     return "";
   } catch (error) {
-    return error instanceof Error && "code" in error && error.code === "EPERM" ? "" : undefined;
+    return systemCode(error) === "EPERM" ? "" : undefined;
   }
 }
 

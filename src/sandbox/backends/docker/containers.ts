@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
-import { SandboxError } from "../../../errors.ts";
+import { hasCode, SandboxError } from "../../../errors.ts";
 import type { BackendSpec } from "../../backend.ts";
 import type { EngineClient } from "./client.ts";
 import { checkWarnings, EngineAnswer } from "./errors.ts";
@@ -46,7 +46,7 @@ export class ContainerCreator {
           await guests.distrust(image.arch);
         } else if (mounts.accounts !== undefined && accountsAreRefused(error)) guests.withoutAccounts();
         else {
-          if (error instanceof SandboxError && error.code === "IMAGE_NOT_FOUND") images.forget(spec.image_id);
+          if (hasCode(error, "IMAGE_NOT_FOUND")) images.forget(spec.image_id);
           throw error;
         }
       }

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { z } from "zod";
-import { SandboxError } from "../../../errors.ts";
+import { SandboxError, systemCode } from "../../../errors.ts";
 
 export interface Credentials {
   username?: string | undefined;
@@ -26,7 +26,7 @@ export async function askHelper(
   if (!/^[A-Za-z0-9._-]{1,128}$/.test(name)) throw failed(name, "has a name no helper has");
   const { code, output } = await run(`docker-credential-${name}`, server, signal).catch((error: unknown) => {
     if (error instanceof SandboxError) throw error;
-    const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
+    const missing = systemCode(error) === "ENOENT";
     throw failed(name, missing ? "is not on the server's PATH" : "cannot be run");
   });
   if (code !== 0) {

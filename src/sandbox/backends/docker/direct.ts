@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
+import { systemCode } from "../../../errors.ts";
 import { paths } from "./layout.ts";
 
 /** open(2)'s O_PATH, which Node does not name: a handle on whatever is there, which opens nothing. */
@@ -57,7 +58,7 @@ async function attempt(containerId: string, pid: number): Promise<Socket | "neve
     if (!fstatSync(socket).isSocket()) return "never";
     return await connected(`/proc/self/fd/${socket}`);
   } catch (error) {
-    return isCode(error, "ENOENT") || isCode(error, "ECONNREFUSED") ? "not yet" : "never";
+    return ["ENOENT", "ECONNREFUSED"].includes(systemCode(error)) ? "not yet" : "never";
   } finally {
     for (const fd of open) closeSync(fd);
   }
@@ -86,6 +87,3 @@ function connected(path: string): Promise<Socket> {
     });
   });
 }
-
-const isCode = (error: unknown, code: string): boolean =>
-  error instanceof Error && "code" in error && error.code === code;

@@ -2,7 +2,7 @@ import { userInfo } from "node:os";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { z } from "zod";
-import { SandboxError } from "../../../errors.ts";
+import { hasCode, SandboxError } from "../../../errors.ts";
 import type { Logger } from "../../../logger.ts";
 import type {
   BackendLimits,
@@ -274,7 +274,7 @@ export class DockerBackend implements SandboxBackend {
     try {
       return await call(containerId);
     } catch (error) {
-      if (error instanceof SandboxError && error.code === "SANDBOX_NOT_FOUND") this.#containers.delete(sandboxId);
+      if (hasCode(error, "SANDBOX_NOT_FOUND")) this.#containers.delete(sandboxId);
       throw error;
     }
   }

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
-import { SandboxError } from "../../../errors.ts";
+import { hasCode, SandboxError } from "../../../errors.ts";
 import { accountEntries, accountFiles } from "./accounts.ts";
 import type { EngineClient } from "./client.ts";
 import { removeGuestLeftovers } from "./guest-leftovers.ts";
@@ -154,7 +154,7 @@ export class GuestVolumes {
         });
         return answer.Id;
       } catch (error) {
-        if (!(error instanceof SandboxError) || error.code !== "CONFLICT" || performance.now() > deadline) throw error;
+        if (!hasCode(error, "CONFLICT") || performance.now() > deadline) throw error;
       }
       // Another server fills. The engine has no event to wait for a removal of something never started on all versions.
       await sleep(50);
@@ -184,7 +184,7 @@ export class GuestVolumes {
       })
       .catch((error: unknown) => {
         // Somebody else is removing it.
-        if (!(error instanceof SandboxError) || error.code !== "CONFLICT") orMissing(error);
+        if (!hasCode(error, "CONFLICT")) orMissing(error);
       });
   }
 
@@ -250,6 +250,6 @@ export class GuestVolumes {
 }
 
 function orMissing(error: unknown): undefined {
-  if (error instanceof SandboxError && error.code === "SANDBOX_NOT_FOUND") return undefined;
+  if (hasCode(error, "SANDBOX_NOT_FOUND")) return undefined;
   throw error;
 }

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { SandboxError } from "../../../errors.ts";
+import { hasCode, SandboxError } from "../../../errors.ts";
 import type { ImageInfo, ResolveImageOptions } from "../../backend.ts";
 import { type ImageReference, parseReference } from "../../image-reference.ts";
 import type { EngineClient } from "./client.ts";
@@ -106,7 +106,7 @@ export class Images {
         signal,
       });
     } catch (error) {
-      if (error instanceof SandboxError && error.code === "IMAGE_NOT_FOUND") return undefined;
+      if (hasCode(error, "IMAGE_NOT_FOUND")) return undefined;
       throw error;
     }
   }

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { quoted, SandboxError } from "../../../errors.ts";
+import { hasCode, quoted, SandboxError } from "../../../errors.ts";
 import type { ImageReference } from "../../image-reference.ts";
 import type { EngineClient } from "./client.ts";
 import { jsonLines } from "./json-lines.ts";
@@ -74,7 +74,7 @@ function pullFailure(
       },
     );
   }
-  if (error instanceof SandboxError && error.code === "BACKEND_UNAVAILABLE") return error;
+  if (hasCode(error, "BACKEND_UNAVAILABLE")) return error;
   const words = withoutSecrets(engineWords(error), auth?.secrets ?? []);
   const says = `the engine says ${quoted(words)}`;
   // The cause may have the words as they were.
