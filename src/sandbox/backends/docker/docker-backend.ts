@@ -1,8 +1,7 @@
 import { userInfo } from "node:os";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
-import { z } from "zod";
-import { hasCode, SandboxError } from "../../../errors.ts";
+import { hasCode, type SandboxError } from "../../../errors.ts";
 import type { Logger } from "../../../logger.ts";
 import type {
   BackendLimits,
@@ -16,32 +15,22 @@ import type {
 } from "../../backend.ts";
 import { EngineClient } from "./client.ts";
 import { ContainerCreator, removal } from "./containers.ts";
-import { directStream } from "./direct.ts";
 import { limitFailure } from "./errors.ts";
-import {
-  type ContainerAnswer,
-  containerAnswer,
-  containerRows,
-  engineInfo,
-  infoAnswer,
-  stateOf,
-  statusOf,
-} from "./facts.ts";
+import { containerRows, engineInfo, infoAnswer, stateOf, statusOf } from "./facts.ts";
 import { GuestVolumes } from "./guest-volume.ts";
+import { GuestWire } from "./guest-wire.ts";
 import { Images } from "./images.ts";
 import { label, sandboxIdOf } from "./labels.ts";
-import { guestPath, paths } from "./layout.ts";
 import { orAborted } from "./limits.ts";
 import { updateOptions } from "./options.ts";
+import { OwnContainers } from "./own-containers.ts";
 import { registryAuth } from "./registry-auth.ts";
 import type { DockerBackendOptions } from "./settings.ts";
-import { AttachedStream, lastLines } from "./stream.ts";
+import { lastLines } from "./stream.ts";
 import { watchEngine } from "./watch.ts";
 
 const lastWords = { lines: 2_000, bytes: 1024 * 1024 };
-const rememberedContainers = 1_000;
 const inspectedAtOnce = 8;
-const execAnswer = z.object({ Id: z.string() });
 
 /** All state is a cache: the engine's answers decide. */
 export class DockerBackend implements SandboxBackend {
@@ -53,15 +42,13 @@ export class DockerBackend implements SandboxBackend {
   readonly #guests: GuestVolumes;
   readonly #creator: ContainerCreator;
   readonly #disposal = new AbortController();
-  readonly #mayBeDirect: boolean;
-  /** Container ids of sandboxes known to be ours, so that no call has to look twice. */
-  readonly #containers = new Map<string, string>();
+  readonly #containers: OwnContainers;
+  readonly #wire: GuestWire;
   #info: Promise<EngineInfo> | undefined;
 
   constructor(options: DockerBackendOptions) {
     const user = userInfo();
     this.#installId = options.installId;
-    this.#mayBeDirect = options.direct !== false && process.platform === "linux" && user.uid === 0;
     this.#logger = options.logger;
     this.#engine = new EngineClient({ home: user.homedir, ...options.engine, uid: user.uid });
     const { configDir = join(options.engine.home ?? user.homedir, ".docker") } = options.engine;
@@ -71,6 +58,9 @@ export class DockerBackend implements SandboxBackend {
         options.registryCredentials === false ? undefined : registryAuth(configDir, domain, signal),
     });
     this.#guests = new GuestVolumes(this.#engine, options.guestBinary, options.installId);
+    this.#containers = new OwnContainers(this.#engine, options.installId);
+    const mayBeDirect = options.direct !== false && process.platform === "linux" && user.uid === 0;
+    this.#wire = new GuestWire({ engine: this.#engine, containers: this.#containers, mayBeDirect });
     this.#creator = new ContainerCreator({
       engine: this.#engine,
       images: this.#images,
@@ -101,7 +91,7 @@ export class DockerBackend implements SandboxBackend {
 
   async create(spec: BackendSpec, signal?: AbortSignal): Promise<void> {
     const begun = performance.now();
-    this.#remember(spec.sandbox_id, await this.#creator.create(spec, signal));
+    this.#containers.remember(spec.sandbox_id, await this.#creator.create(spec, signal));
     const duration_ms = Math.round(performance.now() - begun);
     this.#logger.debug({ sandbox_id: spec.sandbox_id, duration_ms }, "Created a container.");
   }
@@ -110,52 +100,12 @@ export class DockerBackend implements SandboxBackend {
     return this.#creator.recipe(spec, signal);
   }
 
-  async connect(sandboxId: string, signal?: AbortSignal): Promise<Duplex> {
-    return (await this.#direct(sandboxId, signal)) ?? this.#bridge(sandboxId, signal);
-  }
-
-  /** The guest's own socket, where this process may reach it. */
-  async #direct(sandboxId: string, signal: AbortSignal | undefined): Promise<Duplex | undefined> {
-    if (!this.#mayBeDirect) return undefined;
-    const { address } = await this.#engine.connection();
-    if (!("socketPath" in address)) return undefined;
-    const container = await this.#inspect(sandboxId, signal);
-    if (container === undefined) throw notFound(sandboxId);
-    return container.State.Pid ? directStream(container.Id, container.State.Pid, signal) : undefined;
-  }
-
-  /** A process beside the guest that joins its socket to a stream of the engine: for any engine, wherever it is. */
-  async #bridge(sandboxId: string, signal: AbortSignal | undefined): Promise<Duplex> {
-    const { Id } = await this.#withContainer(sandboxId, signal, (containerId) =>
-      this.#engine.json(execAnswer, {
-        method: "POST",
-        path: `/containers/${containerId}/exec`,
-        body: {
-          AttachStdin: true,
-          AttachStdout: true,
-          AttachStderr: true,
-          Tty: false,
-          User: "0:0",
-          WorkingDir: "/",
-          Cmd: [guestPath, "connect", "--run", paths.run],
-        },
-        action: "reach the guest",
-        signal,
-      }),
-    );
-    const wire = await this.#engine.hijack({
-      method: "POST",
-      path: `/exec/${Id}/start`,
-      body: { Detach: false, Tty: false },
-      action: "reach the guest",
-      notFound: "GUEST_UNAVAILABLE",
-      signal,
-    });
-    return new AttachedStream(wire);
+  connect(sandboxId: string, signal?: AbortSignal): Promise<Duplex> {
+    return this.#wire.connect(sandboxId, signal);
   }
 
   async status(sandboxId: string, signal?: AbortSignal): Promise<BackendStatus | undefined> {
-    const container = await this.#inspect(sandboxId, signal);
+    const container = await this.#containers.look(sandboxId, signal).catch(unless("SANDBOX_NOT_FOUND"));
     return container && statusOf(sandboxId, container);
   }
 
@@ -190,53 +140,59 @@ export class DockerBackend implements SandboxBackend {
   async update(sandboxId: string, limits: BackendLimits, signal?: AbortSignal): Promise<void> {
     const body = updateOptions(limits);
     if (Object.keys(body).length === 0) return;
-    await this.#withContainer(sandboxId, signal, (containerId) =>
-      this.#engine.run({
-        method: "POST",
-        path: `/containers/${containerId}/update`,
-        body,
-        action: "change the limits",
-        signal,
-      }),
-    ).catch((error: unknown) => {
-      throw limitFailure(error, limits);
-    });
+    await this.#containers
+      .with(sandboxId, signal, (containerId) =>
+        this.#engine.run({
+          method: "POST",
+          path: `/containers/${containerId}/update`,
+          body,
+          action: "change the limits",
+          signal,
+        }),
+      )
+      .catch((error: unknown) => {
+        throw limitFailure(error, limits);
+      });
   }
 
   async kill(sandboxId: string, signal?: AbortSignal): Promise<void> {
-    await this.#withContainer(sandboxId, signal, (containerId) =>
-      this.#engine.run({
-        method: "POST",
-        path: `/containers/${containerId}/kill`,
-        query: { signal: "SIGKILL" },
-        action: "kill the sandbox",
-        signal,
-      }),
-    ).catch(unless("SANDBOX_NOT_FOUND", "SANDBOX_NOT_RUNNING", "CONFLICT"));
+    await this.#containers
+      .with(sandboxId, signal, (containerId) =>
+        this.#engine.run({
+          method: "POST",
+          path: `/containers/${containerId}/kill`,
+          query: { signal: "SIGKILL" },
+          action: "kill the sandbox",
+          signal,
+        }),
+      )
+      .catch(unless("SANDBOX_NOT_FOUND", "SANDBOX_NOT_RUNNING", "CONFLICT"));
   }
 
   async remove(sandboxId: string, signal?: AbortSignal): Promise<void> {
-    await this.#withContainer(sandboxId, signal, async (containerId) => {
-      try {
-        await this.#engine.run({ ...removal(containerId), signal });
-      } catch (error) {
-        unless("CONFLICT")(error);
-        // Somebody else is removing it: done when they are.
-        const path = `/containers/${containerId}/wait`;
-        await this.#engine.run({
-          method: "POST",
-          path,
-          query: { condition: "removed" },
-          action: "remove the sandbox",
-          signal,
-        });
-      }
-    }).catch(unless("SANDBOX_NOT_FOUND"));
-    this.#containers.delete(sandboxId);
+    await this.#containers
+      .with(sandboxId, signal, async (containerId) => {
+        try {
+          await this.#engine.run({ ...removal(containerId), signal });
+        } catch (error) {
+          unless("CONFLICT")(error);
+          // Somebody else is removing it: done when they are.
+          const path = `/containers/${containerId}/wait`;
+          await this.#engine.run({
+            method: "POST",
+            path,
+            query: { condition: "removed" },
+            action: "remove the sandbox",
+            signal,
+          });
+        }
+      })
+      .catch(unless("SANDBOX_NOT_FOUND"));
+    this.#containers.forget(sandboxId);
   }
 
   async lastWords(sandboxId: string, signal?: AbortSignal): Promise<string[]> {
-    const framed = await this.#withContainer(sandboxId, signal, (containerId) =>
+    const framed = await this.#containers.with(sandboxId, signal, (containerId) =>
       this.#engine.bytes(
         {
           path: `/containers/${containerId}/logs`,
@@ -262,50 +218,12 @@ export class DockerBackend implements SandboxBackend {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposal.abort();
   }
-
-  /** Calls with the container's id, never with a name: a foreign container's name cannot be met by chance or by intent. */
-  async #withContainer<T>(
-    sandboxId: string,
-    signal: AbortSignal | undefined,
-    call: (containerId: string) => Promise<T>,
-  ): Promise<T> {
-    const containerId = this.#containers.get(sandboxId) ?? (await this.#inspect(sandboxId, signal))?.Id;
-    if (containerId === undefined) throw notFound(sandboxId);
-    try {
-      return await call(containerId);
-    } catch (error) {
-      if (hasCode(error, "SANDBOX_NOT_FOUND")) this.#containers.delete(sandboxId);
-      throw error;
-    }
-  }
-
-  /** The engine's view of a sandbox of this install. */
-  async #inspect(sandboxId: string, signal: AbortSignal | undefined): Promise<ContainerAnswer | undefined> {
-    const path = `/containers/${encodeURIComponent(sandboxId)}/json`;
-    const request = { path, action: "look at the sandbox", signal };
-    const container = await this.#engine.json(containerAnswer, request).catch(unless("SANDBOX_NOT_FOUND"));
-    if (container === undefined) return undefined;
-    const owner = { name: container.Name, labels: container.Config.Labels, installId: this.#installId };
-    if (sandboxIdOf(owner) !== sandboxId) return undefined;
-    this.#remember(sandboxId, container.Id);
-    return container;
-  }
-
-  #remember(sandboxId: string, containerId: string): void {
-    const oldest = this.#containers.keys().next().value;
-    if (this.#containers.size >= rememberedContainers && oldest !== undefined) this.#containers.delete(oldest);
-    this.#containers.set(sandboxId, containerId);
-  }
-}
-
-function notFound(sandboxId: string): SandboxError {
-  return new SandboxError("SANDBOX_NOT_FOUND", `The engine has no sandbox ${JSON.stringify(sandboxId.slice(0, 64))}.`);
 }
 
 /** Passes over the errors that mean there is nothing to do. */
 function unless(...codes: SandboxError["code"][]): (error: unknown) => undefined {
   return (error) => {
-    if (error instanceof SandboxError && codes.includes(error.code)) return undefined;
+    if (hasCode(error, ...codes)) return undefined;
     throw error;
   };
 }
