@@ -48,6 +48,8 @@ export interface StartOptions {
   main?: string;
   /** Command line that runs the program, such as {@link throughTheEngine}. */
   prefix?: readonly string[];
+  /** Gets what it writes to stderr. */
+  onLog?: (words: string) => void;
 }
 
 /** Runs a server without the right to look into other processes: it reaches guests through the engine alone. */
@@ -86,6 +88,7 @@ export async function startServer(options: StartOptions = {}): Promise<TestServe
   let log = "";
   transport.stderr?.on("data", (chunk: Buffer) => {
     log = (log + chunk.toString()).slice(-200_000);
+    options.onLog?.(chunk.toString());
   });
   const client = new Client(
     { name: options.name ?? "chorus-tests", version: "1.0.0" },

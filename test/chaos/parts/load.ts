@@ -7,8 +7,11 @@ export interface Promised {
   /** Sandboxes that were created, as far as an answer said so. */
   created: Set<string>;
   destroyed: Set<string>;
-  /** Execs by id, with the cursor at which their end had to be told when the answer said that they had ended. */
-  execs: Map<string, { sandbox: string; endedBy?: number }>;
+  /**
+   * Execs by id. `endedBy`: the cursor of an answer that they had ended, so up to there their end had to be told.
+   * `runningAt`: the cursor of one that they ran, so their end had to be told after it.
+   */
+  execs: Map<string, { sandbox: string; endedBy?: number; runningAt?: number }>;
 }
 
 export const nothingPromised = (): Promised => ({ created: new Set(), destroyed: new Set(), execs: new Map() });
@@ -104,6 +107,7 @@ async function call(
   }
   const { exec_id, status, event_cursor } = data;
   if (typeof exec_id !== "string") return;
-  const isOver = status !== "running" && typeof event_cursor === "string";
-  promised.execs.set(exec_id, { sandbox, ...(isOver && { endedBy: Number(event_cursor) }) });
+  const before = promised.execs.get(exec_id);
+  const cursor = Number(event_cursor);
+  promised.execs.set(exec_id, { ...before, sandbox, [status === "running" ? "runningAt" : "endedBy"]: cursor });
 }

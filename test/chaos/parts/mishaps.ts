@@ -2,10 +2,10 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Chance } from "./chance.ts";
 import type { DoomedEngine } from "./engine.ts";
 import type { DoomedNats } from "./nats.ts";
-import type { Session } from "./sessions.ts";
+import type { Session, Sessions } from "./sessions.ts";
 
 export interface Victims {
-  sessions: readonly Session[];
+  sessions: Sessions;
   engine: DoomedEngine;
   nats: DoomedNats;
   /** Sandboxes that may be alive. */
@@ -31,19 +31,23 @@ const kinds: readonly Kind[] = [
   killServer,
   killServer,
   killServer,
+  ({ sessions }, chance) => ({
+    name: "server suspended past its roles",
+    ...suspend(chance.one(sessions.all), chance),
+  }),
+  ({ sessions }, chance) => ({
+    name: "relaying server suspended past its role and the duplicate window",
+    ...suspend(sessions.relaying() ?? chance.one(sessions.all), chance),
+  }),
+  ({ sessions }, chance) => ({
+    name: "disk of the data dir full",
+    part: "disk",
+    holdMs: chance.between(300, 4_000),
+    strike: () => sessions.fillDisk(),
+    mend: () => sessions.freeDisk(),
+  }),
   ({ sessions }, chance) => {
-    const session = chance.one(sessions);
-    const holdMs = pastTheRoleMs + chance.whole(1_500);
-    return {
-      name: "server suspended past its roles and the duplicate window",
-      part: session.name,
-      holdMs,
-      strike: () => session.stop(),
-      mend: () => session.wake(),
-    };
-  },
-  ({ sessions }, chance) => {
-    const session = chance.one(sessions);
+    const session = chance.one(sessions.all);
     const jump = chance.one([-7_200_000, -60_000, 60_000, 7_200_000]);
     return {
       name: `clock of a server moved by ${jump / 1000} s`,
@@ -104,8 +108,15 @@ function killEngine(keeps: boolean): Kind {
   });
 }
 
+const suspend = (session: Session, chance: Chance): Omit<Mishap, "name"> => ({
+  part: session.name,
+  holdMs: pastTheRoleMs + chance.whole(1_500),
+  strike: () => session.stop(),
+  mend: () => session.wake(),
+});
+
 function killServer({ sessions }: Victims, chance: Chance): Mishap {
-  const session = chance.one(sessions);
+  const session = chance.one(sessions.all);
   return {
     name: "server killed",
     part: session.name,

@@ -1,4 +1,5 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { errorCodes } from "../../../src/errors.ts";
@@ -6,6 +7,9 @@ import { type Answer, eventually, startServer, type TestServer } from "../../sup
 
 /** No call may take longer than what it may wait by its own words, and what a stopped or starved process adds. */
 const answerLimitMs = 90_000;
+
+/** Room for the journal's bound and for its pages that are not used again yet. */
+const diskMb = 1024;
 
 /** One client session: a server process over stdio, which comes back under another pid when it was killed. */
 export interface Session {
@@ -29,11 +33,22 @@ export interface Sessions extends AsyncDisposable {
   /** Calls by how they ended: `ok`, an error code, or `cut` by a kill. */
   readonly outcomes: Map<string, number>;
   readonly slowestMs: () => number;
+  /** Whose server was the last to take over the relay. */
+  relaying(): Session | undefined;
+  /** Leaves no room for a byte on the disk of the data dir, and makes room again. */
+  fillDisk(): Promise<unknown>;
+  freeDisk(): void;
 }
 
 /** So many client sessions on one data dir. */
 export async function openSessions(count: number, env: Record<string, string>): Promise<Sessions> {
   const folder = mkdtempSync(path.join(tmpdir(), "chorus-chaos-data-"));
+  const dataDir = path.join(folder, "data");
+  mkdirSync(dataDir);
+  execFileSync("mount", ["-t", "tmpfs", "-o", `size=${diskMb}m,mode=700`, "tmpfs", dataDir]);
+  const resize = (size: string) =>
+    spawnSync("mount", ["-o", `remount,size=${size}`, dataDir], { timeout: 5_000 }).status === 0;
+  let relaying: Session | undefined;
   const wrong: string[] = [];
   const complain = (what: string): void => {
     wrong.push(what);
@@ -47,8 +62,11 @@ export async function openSessions(count: number, env: Record<string, string>): 
       const clockFile = path.join(folder, `clock-${index}`);
       const start = () =>
         startServer({
-          dataDir: path.join(folder, "data"),
+          dataDir,
           name: `chaos-${index}`,
+          onLog: (words) => {
+            if (words.includes("relaying events to NATS")) relaying = session;
+          },
           env: {
             ...env,
             CHAOS_CLOCK_FILE: clockFile,
@@ -56,11 +74,10 @@ export async function openSessions(count: number, env: Record<string, string>): 
             NODE_OPTIONS: `--import ${path.join(import.meta.dirname, "moved-clock.mjs")}`,
           },
         });
-      let server: TestServer = await start();
       let isUp = true;
       let wakeCallers: () => void = () => {};
       let back: Promise<void> = Promise.resolve();
-      return {
+      const session: Session & { close(): Promise<void> } = {
         name: `server ${index}`,
         get isUp() {
           return isUp;
@@ -105,6 +122,8 @@ export async function openSessions(count: number, env: Record<string, string>): 
         log: () => server.log(),
         close: async () => server[Symbol.asyncDispose](),
       };
+      let server: TestServer = await start();
+      return session;
     }),
   );
   return {
@@ -112,13 +131,18 @@ export async function openSessions(count: number, env: Record<string, string>): 
     wrong,
     outcomes,
     slowestMs: () => Math.round(slowest),
+    relaying: () => relaying,
+    fillDisk: () =>
+      eventually("the disk is as small as what is on it", () => {
+        const { bsize, blocks, bfree } = statfsSync(dataDir);
+        return resize(`${((blocks - bfree) * bsize) / 1024}k`);
+      }),
+    freeDisk: () => resize(`${diskMb}m`),
     async [Symbol.asyncDispose]() {
       for (const session of all) await session.close();
       // The last of them may still be closing its store.
-      await eventually("the data dir is removed", () => {
-        rmSync(folder, { recursive: true, force: true });
-        return true;
-      });
+      await eventually("the disk of the data dir is free", () => spawnSync("umount", [dataDir]).status === 0);
+      rmSync(folder, { recursive: true });
     },
   };
 }

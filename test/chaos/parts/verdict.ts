@@ -95,11 +95,13 @@ export function promiseFaults(journal: readonly Told[], promised: Promised): str
       event.type === "exec.completed" ? [[event.exec_id ?? "", Number(event.cursor)]] : [],
     ) as [string, number][],
   );
-  for (const [exec, { sandbox, endedBy }] of promised.execs) {
+  for (const [exec, { sandbox, endedBy, runningAt }] of promised.execs) {
     const end = ends.get(exec);
     if (end === undefined) faults.push(`${sandbox}: ${exec} was answered and never told of`);
     else if (endedBy !== undefined && end > endedBy)
       faults.push(`${sandbox}: ${exec} was answered as over with cursor ${endedBy}, its end is told at ${end}`);
+    else if (runningAt !== undefined && end <= runningAt)
+      faults.push(`${sandbox}: ${exec} was answered as running with cursor ${runningAt}, its end is told at ${end}`);
   }
   return faults;
 }
