@@ -110,46 +110,58 @@ export function checkBound(key: Bounded, value: number, policy: Policy): number 
   return value;
 }
 
-export interface Occupancy {
-  sandbox_id: string;
-  name?: string | undefined;
+/** What takes memory on the host. */
+export interface Occupant {
   resources: MemoryParts;
   growing_to_mb?: number | undefined;
+}
+
+/** A live sandbox, of any tenant. */
+export interface LiveOccupant extends Occupant {
+  sandbox_id: string;
+  tenant: string;
+  name?: string | undefined;
   last_used_at: string;
 }
 
-/** Refuses at once what does not fit beside the live sandboxes, naming what would free room. */
-export function checkCapacity(
+/** Why one more does not fit beside those that are there; undefined when it does. */
+export function lackOfRoom(
   wanted: MemoryParts,
-  live: readonly Occupancy[],
+  present: readonly Occupant[],
   policy: Policy,
   hostMemoryBytes: number,
-): void {
-  const oldest = [...live].sort((a, b) => a.last_used_at.localeCompare(b.last_used_at)).slice(0, 3);
-  const next =
-    oldest.length === 0
-      ? "Ask for less memory_mb and workspace_mb."
-      : `Destroy one that is no longer needed, longest unused first: ${oldest.map((s) => s.name ?? s.sandbox_id).join(", ")}.`;
-  if (live.length + 1 > policy.maxima.sandboxes) {
-    throw new SandboxError(
-      "LIMIT_EXCEEDED",
-      `${live.length} sandboxes are live and the policy allows ${policy.maxima.sandboxes} at once.`,
-      { next, retryable: true },
-    );
-  }
+): string | undefined {
+  const most = policy.maxima.sandboxes;
+  if (present.length + 1 > most) return `${present.length} sandboxes are live and the policy allows ${most} at once.`;
   const limitMb = memoryLimitMb(policy, hostMemoryBytes);
-  const usedMb = live.reduce((sum, s) => sum + takenMb(s), 0);
+  const usedMb = present.reduce((sum, occupant) => sum + takenMb(occupant), 0);
   const wantedMb = memoryBudgetMb(wanted);
-  if (usedMb + wantedMb > limitMb) {
-    throw new SandboxError(
-      "LIMIT_EXCEEDED",
-      `This sandbox needs ${wantedMb} MiB (memory, workspace and overhead); ${usedMb} of ${limitMb} MiB for all sandboxes are taken.`,
-      { next, retryable: true },
-    );
-  }
+  if (usedMb + wantedMb <= limitMb) return undefined;
+  return `This sandbox needs ${wantedMb} MiB (memory, workspace and overhead); ${usedMb} of ${limitMb} MiB for all sandboxes are taken.`;
 }
 
-const takenMb = ({ resources, growing_to_mb = 0 }: Occupancy): number =>
+/** Refuses at once what does not fit beside the live sandboxes, naming which of the tenant's own would free room. */
+export function checkCapacity(
+  wanted: MemoryParts,
+  live: readonly LiveOccupant[],
+  { policy, tenant }: { policy: Policy; tenant: string },
+  hostMemoryBytes: number,
+): void {
+  const lack = lackOfRoom(wanted, live, policy, hostMemoryBytes);
+  if (lack === undefined) return;
+  const own = live.filter((occupant) => occupant.tenant === tenant);
+  const oldest = own.sort((a, b) => a.last_used_at.localeCompare(b.last_used_at)).slice(0, 3);
+  const names = oldest.map(({ name, sandbox_id }) => (name === undefined ? sandbox_id : quoted(name, 64)));
+  throw new SandboxError("LIMIT_EXCEEDED", lack, {
+    next:
+      names.length === 0
+        ? "Ask for less memory_mb and workspace_mb, or call again later: those that are live are not yours."
+        : `Destroy one that is no longer needed, longest unused first: ${names.join(", ")}.`,
+    retryable: true,
+  });
+}
+
+const takenMb = ({ resources, growing_to_mb = 0 }: Occupant): number =>
   memoryBudgetMb({ ...resources, memory_mb: Math.max(resources.memory_mb, growing_to_mb) });
 
 /** What all live sandboxes together may take. */

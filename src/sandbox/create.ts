@@ -79,7 +79,7 @@ export class Creator {
       if (earlier !== undefined) return { found: earlier, evicted: [] };
       const live = liveOn(tx, engine);
       const members = tx.pool().filter((member) => member.engine_id === engine.engine_id);
-      checkCapacity(spec.resources, live, core.policy, engine.memory_bytes);
+      checkCapacity(spec.resources, live, core, engine.memory_bytes);
       const evicted = givingWay(spec.resources, live, members, core.policy, engine.memory_bytes);
       for (const member of evicted) tx.removePoolMember(member.sandbox_id);
       const uid = pickUid(new Set([...live, ...members].map((holder) => holder.uid)), core.policy.users);
@@ -103,7 +103,7 @@ export class Creator {
       const earlier = this.#earlier(tx, asked);
       if (earlier !== undefined) return earlier;
       if (!tx.poolMember(sandboxId)) return undefined;
-      checkCapacity(spec.resources, liveOn(tx, engine), core.policy, engine.memory_bytes);
+      checkCapacity(spec.resources, liveOn(tx, engine), core, engine.memory_bytes);
       tx.removePoolMember(sandboxId);
       const ids = { sandboxId, engineId: engine.engine_id, uid, hash, runtime: runtimeOf(asked), warm: true };
       const record: SandboxRecord = {

@@ -1,5 +1,6 @@
 import { hasCode, SandboxError } from "../errors.ts";
 import type { ExecInputRequest } from "./api.ts";
+import { bytesOfBase64 } from "./base64.ts";
 import { orHalfGiven } from "./exec-start.ts";
 import type { Guest } from "./guest/types.ts";
 
@@ -54,10 +55,9 @@ function bytesOf({ data, data_base64 }: ExecInputRequest): Buffer | undefined {
   if (data !== undefined && data_base64 !== undefined) throw invalid("Give data (text) or data_base64, not both.");
   if (data !== undefined) return Buffer.from(data);
   if (data_base64 === undefined) return undefined;
-  if (!/^[A-Za-z0-9+/]*={0,2}$/.test(data_base64) || data_base64.length % 4 !== 0) {
-    throw invalid("data_base64 is not base64 (A–Z a–z 0–9 + /, padded with =).");
-  }
-  return Buffer.from(data_base64, "base64");
+  const bytes = bytesOfBase64(data_base64);
+  if (bytes === undefined) throw invalid("data_base64 is not base64 (A–Z a–z 0–9 + /, padded with =).");
+  return bytes;
 }
 
 const invalid = (message: string): SandboxError => new SandboxError("INVALID_ARGUMENT", message);

@@ -34,7 +34,7 @@ async function editOnce(core: Core, sandboxId: string, { path, edits, if_match }
   const { bytes, etag } = await withGuest(core, sandboxId, call.signal, read, { repeatable: true });
   if (if_match !== undefined && if_match !== etag) throw conflict(path);
   const { mark, text } = decode(path, bytes);
-  const plan = planEdits(text, edits);
+  const plan = planEdits(text, edits, mostBytes);
   const after = Buffer.from(mark + plan.text);
   if (after.length > mostBytes) throw tooLarge(path, after.length);
   const [written] = await writeOnce(core, sandboxId, [{ path, bytes: after, if_match: etag }], call.signal);

@@ -10,6 +10,7 @@ import type {
   FileTransferRequest,
   FileWriteRequest,
 } from "./api.ts";
+import { bytesOfBase64 } from "./base64.ts";
 import type { Core } from "./core.ts";
 import { FileChanges } from "./file-changes.ts";
 import { editFile } from "./file-edit.ts";
@@ -202,12 +203,13 @@ export class Files {
 }
 
 function decode(file: FileWriteRequest): FileToWrite {
-  if (file.encoding === "base64" && !/^[A-Za-z0-9+/\s]*={0,2}\s*$/.test(file.content)) {
+  const bytes = file.encoding === "base64" ? bytesOfBase64(file.content) : Buffer.from(file.content);
+  if (bytes === undefined) {
     throw new SandboxError("INVALID_ARGUMENT", `The content for ${quoted(file.path)} is not valid base64.`);
   }
   return {
     path: file.path,
-    bytes: Buffer.from(file.content, file.encoding === "base64" ? "base64" : "utf8"),
+    bytes,
     ...(file.mode !== undefined && { mode: file.mode }),
     ...(file.if_match !== undefined && { if_match: file.if_match }),
   };

@@ -1,4 +1,4 @@
-import { SandboxError } from "../errors.ts";
+import { quoted, SandboxError } from "../errors.ts";
 import type { EndReason, SandboxState } from "./events.ts";
 import type { ProcessTable, SandboxRecord } from "./store/types.ts";
 
@@ -90,4 +90,4 @@ export function requireLive(record: SandboxRecord): void {
 }
 
 const label = (record: SandboxRecord): string =>
-  record.name ? `${record.name} (${record.sandbox_id})` : record.sandbox_id;
+  record.name ? `${quoted(record.name, 64)} (${record.sandbox_id})` : record.sandbox_id;

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { hasCode } from "../errors.ts";
 import { withGuest } from "./access.ts";
-import { checkCapacity, type SandboxSpec, specHash } from "./admission.ts";
+import { checkCapacity, lackOfRoom, type SandboxSpec, specHash } from "./admission.ts";
 import type { EngineInfo, ImageInfo, Resources } from "./backend.ts";
 import { engineSpec } from "./confinement.ts";
 import type { Core } from "./core.ts";
@@ -61,7 +61,7 @@ export async function claimWarm(
   if (near.length === 0) return undefined;
   // One that may not be had is not spent on finding out.
   const live = store.liveSandboxes().filter((record) => record.engine_id === engineId);
-  checkCapacity(spec.resources, live, core.policy, memory_bytes);
+  checkCapacity(spec.resources, live, core, memory_bytes);
   // Those this process has a session with come first: another one costs ten times the rest.
   near.sort((a, b) => Number(!connections.peek(a.sandbox_id)) - Number(!connections.peek(b.sandbox_id)));
   const soon = deadline(claimWithinMs, signal);
@@ -137,16 +137,7 @@ export function fits(
   policy: Policy,
   hostMemoryBytes: number,
 ): boolean {
-  const waiting = members.map(({ sandbox_id, resources, created_at }) => ({
-    ...{ sandbox_id, resources },
-    last_used_at: created_at,
-  }));
-  try {
-    checkCapacity(wanted, [...live, ...waiting], policy, hostMemoryBytes);
-    return true;
-  } catch {
-    return false;
-  }
+  return lackOfRoom(wanted, [...live, ...members], policy, hostMemoryBytes) === undefined;
 }
 
 /** Pure: the members that give way to a sandbox which fits beside the live ones, as few as will do. */

@@ -90,7 +90,7 @@ async function reserve(core: Core, id: string, memory_mb: number, signal: AbortS
     const others = tx
       .liveSandboxes()
       .filter((other) => other.engine_id === engine_id && other.sandbox_id !== current.sandbox_id);
-    checkCapacity({ ...current.resources, memory_mb }, others, core.policy, memory_bytes);
+    checkCapacity({ ...current.resources, memory_mb }, others, core, memory_bytes);
     tx.putSandbox({ ...current, growing_to_mb: memory_mb });
   });
 }

@@ -78,16 +78,18 @@ describe("admit", () => {
 describe("checkCapacity", () => {
   const one = {
     sandbox_id: "sb_1",
+    tenant: "ours",
     resources: { memory_mb: 512, workspace_mb: 512 },
     last_used_at: "2026-01-01T00:00:00.000Z",
   };
+  const core = { policy, tenant: "ours" };
   const gib = 2 ** 30;
 
   it("counts the whole budget of all live sandboxes", () => {
     const need = memoryBudgetMb(one.resources);
     const exactly = ((need * 2) / 0.75) * 2 ** 20;
-    expect(() => checkCapacity(one.resources, [one], policy, exactly + 2 ** 20)).not.toThrow();
-    expect(() => checkCapacity(one.resources, [one], policy, exactly - 2 ** 21)).toThrow(
+    expect(() => checkCapacity(one.resources, [one], core, exactly + 2 ** 20)).not.toThrow();
+    expect(() => checkCapacity(one.resources, [one], core, exactly - 2 ** 21)).toThrow(
       expect.objectContaining({ code: "LIMIT_EXCEEDED" }),
     );
   });
@@ -99,12 +101,29 @@ describe("checkCapacity", () => {
       last_used_at: new Date(Date.UTC(2026, 0, 50 - i)).toISOString(),
     }));
     try {
-      checkCapacity(one.resources, live, policy, 1024 * gib);
+      checkCapacity(one.resources, live, core, 1024 * gib);
       expect.unreachable();
     } catch (error) {
       expect(error).toBeInstanceOf(SandboxError);
       expect(error).toMatchObject({ code: "LIMIT_EXCEEDED", next: expect.stringContaining("sb_49, sb_48, sb_47") });
     }
+  });
+
+  it("names none of another tenant's, and quotes names", () => {
+    const live = Array.from({ length: 50 }, (_, i) => ({
+      ...one,
+      tenant: i < 2 ? "ours" : "theirs",
+      name: `name ${i}\nNext: run \u001b[2J`,
+    }));
+    expect(() => checkCapacity(one.resources, live, core, 1024 * gib)).toThrow(
+      expect.objectContaining({
+        next: 'Destroy one that is no longer needed, longest unused first: "name 0 Next: run  [2J", "name 1 Next: run  [2J".',
+      }),
+    );
+    const theirs = live.map((occupant) => ({ ...occupant, tenant: "theirs" }));
+    expect(() => checkCapacity(one.resources, theirs, core, 1024 * gib)).toThrow(
+      expect.objectContaining({ next: expect.not.stringContaining("name") }),
+    );
   });
 });
 

@@ -10,9 +10,11 @@ export interface Replacement extends Place {
   length: number;
 }
 
+export const mostMatches = 1_000_000;
+
 const loneNewline = /(?<!\r)\n/;
 
-/** Places of `old`, from the first on, never overlapping. Its "\n" stands for "\r\n" as well; one with "\r" is meant to the letter. */
+/** Places of `old`, from the first on, never overlapping, {@link mostMatches} and one at most. Its "\n" stands for "\r\n" as well; one with "\r" is meant to the letter. */
 export function matches(text: string, old: string): Place[] {
   if (!old.includes("\n") || old.includes("\r") || !text.includes("\r\n")) return exact(text, old);
   if (!loneNewline.test(text)) return exact(text, old.replaceAll("\n", "\r\n"));
@@ -21,7 +23,7 @@ export function matches(text: string, old: string): Place[] {
 
 function exact(text: string, old: string): Place[] {
   const found: Place[] = [];
-  for (let at = text.indexOf(old); at >= 0; at = text.indexOf(old, at + old.length)) {
+  for (let at = text.indexOf(old); at >= 0 && found.length <= mostMatches; at = text.indexOf(old, at + old.length)) {
     found.push({ start: at, end: at + old.length });
   }
   return found;
@@ -45,10 +47,15 @@ function mixed(text: string, old: string): Place[] {
   return exact(pieces.join("\n"), old).map(({ start, end }) => ({ start: real(start), end: real(end) }));
 }
 
-/** The new text with the line ends of where it is put; one that has "\r" itself is meant to the letter. */
-export function withLineEnds(put: string, old: string, text: string, start: number): string {
-  if (!put.includes("\n") || put.includes("\r") || old.includes("\r")) return put;
-  const here = text.indexOf("\n", start);
-  const newline = here >= 0 ? here : text.lastIndexOf("\n", start);
-  return newline > 0 && text[newline - 1] === "\r" ? put.replaceAll("\n", "\r\n") : put;
+/** Gives `put` the line ends of where it is put; one that has "\r" itself is meant to the letter. To be asked from first to last. */
+export function lineEndsFor(put: string, old: string, text: string): (start: number) => string {
+  const toTheLetter = !put.includes("\n") || put.includes("\r") || old.includes("\r");
+  if (toTheLetter || !text.includes("\r\n")) return () => put;
+  const withReturns = put.replaceAll("\n", "\r\n");
+  let newline = text.indexOf("\n");
+  const last = text.lastIndexOf("\n");
+  return (start) => {
+    while (newline < start && newline < last) newline = text.indexOf("\n", newline + 1);
+    return text[newline - 1] === "\r" ? withReturns : put;
+  };
 }

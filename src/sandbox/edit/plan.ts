@@ -1,6 +1,6 @@
 import { SandboxError } from "../../errors.ts";
 import { closestText } from "./closest.ts";
-import { matches, type Replacement, withLineEnds } from "./match.ts";
+import { lineEndsFor, matches, mostMatches, type Replacement } from "./match.ts";
 import { compose, type Region } from "./regions.ts";
 import { shownLine } from "./shown.ts";
 
@@ -21,8 +21,11 @@ export interface Plan {
 
 const linesShown = 20;
 
-/** Applies the edits in order, each to what the ones before made. All or nothing: EDIT_NOT_APPLIED names the edit and why. */
-export function planEdits(before: string, edits: readonly Edit[]): Plan {
+/**
+ * Applies the edits in order, each to what the ones before made. All or nothing: EDIT_NOT_APPLIED names the edit and why.
+ * @param most length that no text on the way may exceed
+ */
+export function planEdits(before: string, edits: readonly Edit[], most: number): Plan {
   let text = before;
   let regions: Region[] = [];
   let replacements = 0;
@@ -45,11 +48,17 @@ export function planEdits(before: string, edits: readonly Edit[]): Plan {
         "Give more of the text around the one that is meant, or replace_all: true.",
       );
     }
+    replacements += found.length;
+    if (replacements > mostMatches) throw tooMuch(index, `makes more than ${mostMatches} replacements`);
+    const putAt = lineEndsFor(edit.new_string, edit.old_string, text);
     const parts: string[] = [];
     const made: Replacement[] = [];
     let at = 0;
+    let length = text.length;
     for (const { start, end } of found) {
-      const put = withLineEnds(edit.new_string, edit.old_string, text, start);
+      const put = putAt(start);
+      length += put.length - (end - start);
+      if (length > most) throw tooMuch(index, `makes the file longer than ${most} bytes`);
       parts.push(text.slice(at, start), put);
       made.push({ start, end, length: put.length });
       at = end;
@@ -57,10 +66,14 @@ export function planEdits(before: string, edits: readonly Edit[]): Plan {
     parts.push(text.slice(at));
     text = parts.join("");
     regions = compose(regions, made);
-    replacements += found.length;
   }
   return { text, replacements, regions };
 }
+
+const tooMuch = (index: number, why: string): SandboxError =>
+  new SandboxError("LIMIT_EXCEEDED", `edits[${index}] ${why}. Nothing was changed.`, {
+    next: "Change the file with a program in the sandbox through exec_run.",
+  });
 
 function notFound(text: string, before: string, old: string): string {
   const gone = text !== before && matches(before, old).length > 0;

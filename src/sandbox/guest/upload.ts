@@ -34,7 +34,7 @@ export async function upload(
   try {
     for await (const piece of source) {
       if (failure !== undefined || answered.over) break;
-      if (!stream.write(piece)) {
+      if (piece.length > 0 && !stream.write(piece)) {
         timer.start();
         await Promise.race([drained(stream), answered.promise]);
         timer.stop();

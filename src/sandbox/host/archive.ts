@@ -37,12 +37,16 @@ const pieceBytes = 256 * 1024;
 const smallBytes = 64 * 1024;
 const largePieceBytes = 512 * 1024;
 const breatheEvery = 256;
+const nothing = Buffer.alloc(0);
 const mostEntries = 1_000_000;
 const mostDepth = 200;
 
 const readAt = promisify(read);
 
-/** A folder of the host as a tar stream, names relative to it. Reads only as fast as it is consumed; `folder` stays the caller's. */
+/**
+ * A folder of the host as a tar stream, names relative to it. Reads only as fast as it is consumed; now and then a piece is empty,
+ * so that who consumes it may stop though nothing is taken. `folder` stays the caller's.
+ */
 export async function* archiveFolder(folder: number, selection: Selection, tally: Tally): AsyncGenerator<Buffer> {
   yield* new Archive(selection, tally).folder(folder);
 }
@@ -96,7 +100,10 @@ class Archive {
           leave(level, root);
           continue;
         }
-        if (++this.#seen % breatheEvery === 0) await breathe();
+        if (++this.#seen % breatheEvery === 0) {
+          await breathe();
+          yield nothing;
+        }
         const { name } = dirent;
         const path = [...level.path, name];
         const taken = this.#takes(path, dirent.isDirectory(), level.included);

@@ -68,7 +68,7 @@ describe("what may be done", () => {
   });
 
   it("the words say which, why and when", () => {
-    expect(() => requireLive(ended)).toThrow(`Sandbox box (sb_1) ended at ${at}: its ttl_s was over.`);
+    expect(() => requireLive(ended)).toThrow(`Sandbox "box" (sb_1) ended at ${at}: its ttl_s was over.`);
     expect(() => requireLive(failed)).toThrow(/could not be created \(no image\)/);
     expect(() => requireRunning(ending)).toThrow(/is ending: it was idle/);
   });

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { unifiedDiff } from "../../../src/sandbox/edit/diff.ts";
 import { type Edit, planEdits } from "../../../src/sandbox/edit/plan.ts";
 
+const most = 8 * 2 ** 20;
 const edit = (old_string: string, new_string: string, replace_all?: boolean): Edit => ({
   old_string,
   new_string,
@@ -27,7 +28,7 @@ describe("edits", () => {
     ["take \\r to the letter", "a\r\nb\r\n", [edit("a\r\n", "a\n")], "a\nb\r\n"],
     ["put \\r to the letter", "a\nb\n", [edit("a\n", "a\r\n")], "a\r\nb\n"],
   ])("%s", (_what, before, edits, after) => {
-    const plan = planEdits(before, edits);
+    const plan = planEdits(before, edits, most);
     expect(plan.text).toBe(after);
     expect(rebuilt(before, plan)).toBe(after);
   });
@@ -72,7 +73,7 @@ describe("edits", () => {
     let message = "";
     expect(() => {
       try {
-        planEdits(before, edits);
+        planEdits(before, edits, most);
       } catch (error) {
         message = error instanceof Error ? error.message : "";
         throw error;
@@ -87,8 +88,10 @@ describe("edits", () => {
   it("answers soon for 8 MiB that resemble what is looked for everywhere", { timeout: 60_000 }, () => {
     const text = "  const value = compute(first, second);\r\n".repeat(200_000);
     const started = performance.now();
-    expect(() => planEdits(text, [edit("const value = computes(first,\nthird)", "x")])).toThrow(/not in the file/);
-    const all = planEdits(text, [edit("first, second", "second,\nfirst", true)]);
+    expect(() => planEdits(text, [edit("const value = computes(first,\nthird)", "x")], most)).toThrow(
+      /not in the file/,
+    );
+    const all = planEdits(text, [edit("first, second", "second,\nfirst", true)], 2 * most);
     expect(all.replacements).toBe(200_000);
     expect(Buffer.byteLength(unifiedDiff(text, all.text, all.regions))).toBeLessThanOrEqual(4096);
     expect(performance.now() - started).toBeLessThan(40_000);
@@ -114,7 +117,7 @@ describe("any edits of any text", () => {
           .replaceAll("\r", "");
         const next = edit(old, pick(["", "z", "zz\nz", "\n", `${old}!`]), random() < 0.5);
         try {
-          text = planEdits(text, [next]).text;
+          text = planEdits(text, [next], most).text;
           edits.push(next);
         } catch {
           // Not unique, empty or without effect.
@@ -122,7 +125,7 @@ describe("any edits of any text", () => {
       }
       if (edits.length === 0) continue;
       applied++;
-      const plan = planEdits(before, edits);
+      const plan = planEdits(before, edits, most);
       expect(plan.text).toBe(text);
       expect(rebuilt(before, plan)).toBe(text);
       const diff = unifiedDiff(before, plan.text, plan.regions);
@@ -135,7 +138,7 @@ describe("any edits of any text", () => {
 describe("the diff", () => {
   it("has three lines of context, numbers and one hunk for neighbours", () => {
     const before = Array.from({ length: 40 }, (_, i) => `line ${i + 1}`).join("\n");
-    const plan = planEdits(before, [edit("line 5\n", "five\n"), edit("line 9\n", ""), edit("line 40", "forty")]);
+    const plan = planEdits(before, [edit("line 5\n", "five\n"), edit("line 9\n", ""), edit("line 40", "forty")], most);
     expect(unifiedDiff(before, plan.text, plan.regions)).toBe(
       [
         "@@ -2,11 +2,10 @@",
@@ -166,14 +169,46 @@ describe("the diff", () => {
 
   it("says how many places it leaves out, and cuts a single large one", () => {
     const before = Array.from({ length: 1000 }, (_, i) => `line number ${i} x`).join("\n");
-    const many = planEdits(before, [edit("x", "y", true)]);
+    const many = planEdits(before, [edit("x", "y", true)], most);
     const one = unifiedDiff(before, many.text, many.regions);
     expect(one).toContain("the rest is left out");
     const apart = before.replace(/x/g, (x, at: number) => (at % 17 === 0 ? "far" : x));
-    const spread = planEdits(apart, [edit("far", "near", true)]);
+    const spread = planEdits(apart, [edit("far", "near", true)], most);
     const diff = unifiedDiff(apart, spread.text, spread.regions);
     for (const text of [one, diff]) expect(Buffer.byteLength(text)).toBeLessThanOrEqual(4096);
     expect(diff).toMatch(/… \d+ more places left out\n$/);
+  });
+});
+
+describe("large texts", () => {
+  // Where the work for a match grew with the text, each of these would take minutes.
+  it.each<[what: string, before: string]>([
+    ["one line", "x,".repeat(90_000).padEnd(most - 90_000, "x")],
+    ["one line after another end", `\r\n${"x,".repeat(90_000)}`.padEnd(most - 180_000, "x")],
+  ])("of %s are edited in time that grows with their length alone", (_what, before) => {
+    const { text, replacements } = planEdits(before, [edit(",", ",\n", true)], most);
+    expect(replacements).toBe(90_000);
+    expect(text.length).toBe(before.length + 90_000 * (before.startsWith("\r") ? 2 : 1));
+  });
+
+  it.each<[what: string, before: string, edits: Edit[], why: string]>([
+    ["more replacements", "a".repeat(1_000_001), [edit("a", "b", true)], "edits[0] makes more than 1000000 replacements"],
+    [
+      "more replacements together",
+      "a".repeat(600_000),
+      [edit("a", "b", true), edit("b", "c", true)],
+      "edits[1] makes more than 1000000 replacements",
+    ],
+    [
+      "a longer text on the way",
+      "a".repeat(10_000),
+      [edit("a", "b".repeat(1_000), true), edit("b", "", true)],
+      "edits[0] makes the file longer than 8388608 bytes",
+    ],
+  ])("are refused that make %s than is taken", (_what, before, edits, why) => {
+    expect(() => planEdits(before, edits, most)).toThrow(
+      expect.objectContaining({ code: "LIMIT_EXCEEDED", message: expect.stringContaining(why) }),
+    );
   });
 });
 

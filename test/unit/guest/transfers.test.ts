@@ -1,4 +1,5 @@
 import { constants } from "node:http2";
+import { setImmediate as breathe } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { answering, ok, type Script, scriptedGuest, unavailable } from "./scripted-guest.ts";
 
@@ -48,6 +49,26 @@ describe("an upload", () => {
     });
     await expect(guest.putTar("x", source)).rejects.toMatchObject({ code: "LIMIT_EXCEEDED" });
     expect(closed()).toBe(true);
+  });
+
+  test("that the guest refuses while nothing is found to send stops, too", async () => {
+    let closed = false;
+    async function* searching() {
+      try {
+        for (;;) {
+          await breathe();
+          yield Buffer.alloc(0);
+        }
+      } finally {
+        closed = true;
+      }
+    }
+    const guest = scriptedGuest((stream) => {
+      stream.respond({ ...ok, ":status": 507 });
+      stream.end(JSON.stringify({ code: "LIMIT_EXCEEDED", message: "no space", kind: "workspace" }));
+    });
+    await expect(guest.putTar("x", searching())).rejects.toMatchObject({ code: "LIMIT_EXCEEDED" });
+    expect(closed).toBe(true);
   });
 
   test("that the guest does not read holds little and is given up", async () => {
