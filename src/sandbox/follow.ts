@@ -97,7 +97,7 @@ export function progressText(snapshot: ExecSnapshot, offsets: Offsets): string {
   return text
     .replace(escapes, "")
     .split("\n")
-    .map((line) => (line.replace(/\r+$/, "").split("\r").at(-1) ?? "").replace(controls, ""))
+    .map((line) => (line.split("\r").findLast((state) => state !== "") ?? "").replace(controls, ""))
     .join("\n")
     .trimEnd();
 }
