@@ -123,7 +123,7 @@ describe("commands, as an agent works with them", () => {
     const refusals: [Record<string, unknown>, string][] = [
       [{}, "Nothing to do"],
       [{ data: "a", data_base64: "YQ==" }, "not both"],
-      [{ data_base64: "a b" }, "not base64"],
+      [{ data_base64: "a*b" }, "not base64"],
       [{ tty_rows: 4 }, "both tty_rows and tty_cols"],
     ];
     for (const [args, why] of refusals) {

@@ -192,7 +192,12 @@ describe("large texts", () => {
   });
 
   it.each<[what: string, before: string, edits: Edit[], why: string]>([
-    ["more replacements", "a".repeat(1_000_001), [edit("a", "b", true)], "edits[0] makes more than 1000000 replacements"],
+    [
+      "more replacements",
+      "a".repeat(1_000_001),
+      [edit("a", "b", true)],
+      "edits[0] makes more than 1000000 replacements",
+    ],
     [
       "more replacements together",
       "a".repeat(600_000),
