@@ -181,7 +181,9 @@ func (r *Registry) await(e *Exec) {
 	if !r.Reaper.Childless() {
 		left = len(proc.Find(e.match))
 	}
-	suspicious := status.Signaled() && status.Signal() == syscall.SIGKILL || status.Exited() && status.ExitStatus() == 137
+	// Whoever asked for its end explains a kill; else it may have been the kernel.
+	suspicious := !e.asked() &&
+		(status.Signaled() && status.Signal() == syscall.SIGKILL || status.Exited() && status.ExitStatus() == 137)
 	oom := r.Watch.Finish(e.ID, suspicious)
 
 	e.mu.Lock()

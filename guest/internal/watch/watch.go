@@ -23,8 +23,9 @@ type Watch struct {
 	mu      sync.Mutex
 	running map[string]int // OOM kills so far
 	timer   *time.Timer
-	seen    int64 // the kernel's count of OOM kills that has been told
-	pending int   // kills told without knowing whose
+	seen    int64 // the kernel's count of OOM kills
+	held    int   // kills that are not told yet, since it may still turn out whose they were
+	pending int   // kills told at the last tick without knowing whose
 	forks   int64
 	pids    bool // a pids fact stands; it may be told again once there is room
 	full    int  // 0, 1 above 80 %, 2 full
@@ -47,9 +48,11 @@ func New(cgroup *stats.Cgroup, workdir string, log *facts.Log) *Watch {
 func (w *Watch) Begin(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.running[id] = 0
-	if len(w.running) == 1 {
-		// Nothing is read while nothing runs, so the time before counts for nothing.
+	if len(w.running) == 0 {
+		// Nothing is read while nothing runs: what was killed meanwhile, earlier commands had left behind, and the time before
+		// counts for nothing.
+		w.checkOom()
+		w.giveUp()
 		w.cpu.Begin(w.throttled())
 		if w.timer == nil {
 			w.timer = time.AfterFunc(every, w.tick)
@@ -57,12 +60,15 @@ func (w *Watch) Begin(id string) {
 			w.timer.Reset(every)
 		}
 	}
+	w.running[id] = 0
 }
 
 func (w *Watch) tick() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.check("")
+	// A command that was killed has ended by now, unless others keep its output open for long.
+	w.giveUp()
+	w.check()
 	w.checkCPU()
 	if len(w.running) > 0 {
 		w.timer.Reset(every)
@@ -104,48 +110,76 @@ func (w *Watch) only() string {
 	return ""
 }
 
-// Finish is told when an exec has ended and returns how many of its processes the kernel killed for memory.
+// Finish is told when an exec has ended and returns how many of its processes the kernel killed for memory. killed says that
+// its main process, or one it waited for, got SIGKILL from somebody.
 func (w *Watch) Finish(id string, killed bool) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	suspect := ""
-	if killed {
-		suspect = id
+	before := w.running[id]
+	w.check()
+	if killed && w.running[id] == before {
+		w.claim(id)
 	}
-	w.check(suspect)
 	kills := w.running[id]
-	if killed && kills == 0 && w.pending > 0 {
-		w.pending--
-		kills = 1
-	}
 	delete(w.running, id)
-	if len(w.running) == 0 && w.timer != nil {
-		w.timer.Stop()
-		w.pending = 0
+	if len(w.running) == 0 {
+		w.giveUp()
+		if w.timer != nil {
+			w.timer.Stop()
+		}
 	}
 	return kills
 }
 
-// check reads the counters. suspect is the exec that just lost a process to SIGKILL, if one did.
-func (w *Watch) check(suspect string) {
-	if n := w.cgroup.OomKills(); n != nil && *n > w.seen {
-		w.oom(int(*n-w.seen), *n, suspect)
-		w.seen = *n
-	}
+func (w *Watch) check() {
+	w.checkOom()
 	w.checkPids()
 	w.checkWorkspace()
 }
 
-func (w *Watch) oom(kills int, total int64, suspect string) {
-	if suspect == "" {
-		suspect = w.only()
+// checkOom tells what a command did that ran alone. Of several, the one that was killed says so when it ends.
+func (w *Watch) checkOom() {
+	n := w.cgroup.OomKills()
+	if n == nil || *n <= w.seen {
+		return
 	}
-	fields := facts.Fields{"oom_kills": total}
-	if suspect != "" {
-		w.running[suspect] += kills
-		fields["exec_id"] = suspect
-	} else {
-		w.pending += kills
+	kills := int(*n - w.seen)
+	w.seen = *n
+	w.held += kills
+	if id := w.only(); id != "" {
+		w.tell(id, kills)
+	}
+}
+
+// claim finds a kill for an exec that has ended as if the kernel had killed it.
+func (w *Watch) claim(id string) {
+	switch {
+	case w.held > 0:
+		w.tell(id, 1)
+	case w.pending > 0 && w.running[id] == 0:
+		w.pending--
+		w.running[id]++
+	}
+}
+
+// giveUp tells what nobody has claimed. One that runs and ends before the next tick may still count it as its own.
+func (w *Watch) giveUp() {
+	w.pending = 0
+	if len(w.running) > 0 {
+		w.pending = w.held
+	}
+	if w.held > 0 {
+		w.tell("", w.held)
+	}
+}
+
+// tell takes kills out of what is held; id is empty where nobody knows whose they were.
+func (w *Watch) tell(id string, kills int) {
+	w.held -= kills
+	fields := facts.Fields{"oom_kills": w.seen - int64(w.held)}
+	if id != "" {
+		w.running[id] += kills
+		fields["exec_id"] = id
 	}
 	w.log.Record("oom", fields)
 }

@@ -1,0 +1,164 @@
+package watch
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"chorus-sandbox/guest/internal/facts"
+	"chorus-sandbox/guest/internal/stats"
+)
+
+// kernel is a cgroup whose count of OOM kills a test moves, under a watch whose ticks it makes.
+type kernel struct {
+	*Watch
+	t     *testing.T
+	file  string
+	kills int
+	told  []string
+}
+
+func watched(t *testing.T) *kernel {
+	k := &kernel{t: t, file: filepath.Join(t.TempDir(), "memory.events")}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(k.file), "cgroup.controllers"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k.kill(0)
+	log := facts.NewLog(func(line []byte) {
+		var f struct {
+			Kind     string `json:"kind"`
+			OomKills int    `json:"oom_kills"`
+			ExecID   string `json:"exec_id"`
+		}
+		if json.Unmarshal(line, &f) == nil && f.Kind == "oom" {
+			k.told = append(k.told, strings.TrimSpace(fmt.Sprintln(f.OomKills, f.ExecID)))
+		}
+	})
+	k.Watch = New(stats.OpenCgroup(filepath.Dir(k.file)), t.TempDir(), log)
+	t.Cleanup(func() {
+		if k.timer != nil {
+			k.timer.Stop()
+		}
+	})
+	return k
+}
+
+func (k *kernel) kill(processes int) {
+	k.t.Helper()
+	k.kills += processes
+	if err := os.WriteFile(k.file, fmt.Appendf(nil, "oom %d\noom_kill %d\n", k.kills, k.kills), 0o600); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+func (k *kernel) begin(ids ...string) {
+	for _, id := range ids {
+		k.Begin(id)
+	}
+}
+
+func (k *kernel) ends(id string, killed bool, want int) {
+	k.t.Helper()
+	if got := k.Finish(id, killed); got != want {
+		k.t.Errorf("%s: %d kills, want %d", id, got, want)
+	}
+}
+
+func (k *kernel) expect(told ...string) {
+	k.t.Helper()
+	if !reflect.DeepEqual(k.told, told) {
+		k.t.Errorf("told %q, want %q", k.told, told)
+	}
+}
+
+func TestAKillIsToldOfTheExecThatEndsKilled(t *testing.T) {
+	for _, seen := range []string{"at its end", "at a tick before it"} {
+		t.Run(seen, func(t *testing.T) {
+			k := watched(t)
+			k.begin("server", "build")
+			k.kill(1)
+			if seen != "at its end" {
+				k.tick()
+			}
+			k.expect()
+			k.ends("build", true, 1)
+			k.expect("1 build")
+			k.tick()
+			k.ends("server", false, 0)
+			k.expect("1 build")
+		})
+	}
+}
+
+func TestAKillOfNobodyWhoEndedIsToldAtTheNextTick(t *testing.T) {
+	k := watched(t)
+	k.begin("server", "build")
+	k.kill(2)
+	k.tick()
+	k.expect()
+	k.ends("build", false, 0)
+	k.tick()
+	k.expect("2")
+	k.kill(1)
+	k.tick()
+	k.expect("2", "3 server")
+	k.ends("server", false, 1)
+}
+
+func TestAKillThatWasToldIsNotTakenOverLater(t *testing.T) {
+	k := watched(t)
+	k.begin("server", "slow", "late")
+	k.kill(2)
+	k.tick()
+	k.tick()
+	k.expect("2")
+	k.ends("slow", true, 1) // its output was held open past the tick
+	k.tick()
+	k.ends("late", true, 0)
+	k.ends("server", true, 0)
+	k.expect("2")
+}
+
+func TestEachOfSeveralThatWereKilledHasItsOwn(t *testing.T) {
+	k := watched(t)
+	k.begin("a", "b", "server")
+	k.kill(2)
+	k.ends("a", true, 1)
+	k.ends("b", true, 1)
+	k.expect("1 a", "2 b")
+}
+
+func TestAllOfTheOneThatRunsAlone(t *testing.T) {
+	k := watched(t)
+	k.begin("make")
+	k.kill(2)
+	k.tick()
+	k.expect("2 make")
+	k.kill(1)
+	k.ends("make", true, 3)
+	k.expect("2 make", "3 make")
+}
+
+func TestAKillIsToldAtTheEndOfTheLast(t *testing.T) {
+	k := watched(t)
+	k.begin("a", "b")
+	k.kill(1)
+	k.tick()
+	k.ends("a", false, 0)
+	k.ends("b", false, 0)
+	k.expect("1")
+}
+
+func TestAKillWhileNothingRanIsNobodys(t *testing.T) {
+	k := watched(t)
+	k.begin("a")
+	k.ends("a", false, 0)
+	k.kill(1)
+	k.begin("b")
+	k.ends("b", true, 0)
+	k.expect("1")
+}
