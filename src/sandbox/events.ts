@@ -191,6 +191,8 @@ export const commonData = z.looseObject({
 
 export type EventData<T extends JournaledType> = z.infer<(typeof journaledEvents)[T]>;
 
+export type LimitKind = EventData<"limit.reached">["kind"];
+
 /** A fact as the core tells it, before the journal numbers it. */
 export type SandboxEvent = {
   [T in JournaledType]: {

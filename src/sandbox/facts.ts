@@ -1,9 +1,11 @@
-import type { Actor, JournaledType, SandboxEvent } from "./events.ts";
+import type { Core } from "./core.ts";
+import type { Actor } from "./events.ts";
 import type { GuestFact } from "./guest/types.ts";
 import { isExecIdOf } from "./ids.ts";
 import { isTerminal } from "./lifecycle.ts";
 import { redactCommand } from "./redact.ts";
 import type { ExecRecord, SandboxRecord, Tx } from "./store/types.ts";
+import { counted, tellExpiring, tellLimit } from "./unasked.ts";
 
 /** What the server sends along with an exec and finds again in the guest's facts. */
 export interface ExecMeta {
@@ -18,8 +20,8 @@ export interface ExecMeta {
  * @param pauser who asked for a pause or its end that the facts tell of. @default the guest
  */
 export function applyFacts(
+  core: Core,
   tx: Tx,
-  install: string,
   sandboxId: string,
   facts: readonly GuestFact[],
   pauser: Actor = { kind: "guest" },
@@ -30,14 +32,14 @@ export function applyFacts(
   for (const fact of facts) {
     if (fact.seq <= record.fact_cursor) continue;
     record = { ...record, fact_cursor: fact.seq };
-    if (!isMadeUp(install, fact)) record = applyFact(tx, record, fact, pauser);
+    if (!isMadeUp(core.store.installId, fact)) record = applyFact(core, tx, record, fact, pauser);
   }
   // Once for all of them: a record has many indexes, and an exec is two facts.
   if (record !== before) tx.putSandbox(record);
 }
 
 /** Tells the fact; returns the record as it is after it. */
-function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact, pauser: Actor): SandboxRecord {
+function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact, pauser: Actor): SandboxRecord {
   const id = record.sandbox_id;
   switch (fact.kind) {
     case "boot":
@@ -73,9 +75,11 @@ function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact, pauser: Actor
     case "exec.ended": {
       const exec = tx.exec(id, fact.exec_id);
       if (!exec || exec.completed) return record;
+      const { unclaimed_oom, ...told } = record.told ?? { count: 0 };
+      const claims = unclaimed_oom !== undefined && fact.ended_by === "oom" && !exec.limits?.includes("memory");
       completeExec(
         tx,
-        exec,
+        claims ? { ...exec, limit_event: unclaimed_oom } : exec,
         {
           status: fact.status,
           exit_code: fact.exit_code,
@@ -90,29 +94,13 @@ function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact, pauser: Actor
         fact.omitted_bytes,
         { kind: "guest" },
       );
-      return record;
+      return claims ? { ...record, told } : record;
     }
-    case "oom": {
-      const limit = { kind: "memory", limit: null, observed: fact.oom_kills, action: "killed" } as const;
-      return tellUnasked(tx, record, fact.exec_id, "oom", (exec_id) => ({
-        type: "limit.oom",
-        data: { ...limit, ...(exec_id && { exec_id }) },
-      }));
-    }
-    case "limit": {
-      const { limit: kind, max, observed } = fact;
-      if (!isOneOf(limitKinds, kind)) return record;
-      const limit = { kind, limit: max ?? null, observed: observed ?? null, action: actions[kind] };
-      return tellUnasked(tx, record, fact.exec_id, undefined, (exec_id) => ({
-        type: "limit.reached",
-        data: { ...limit, ...(exec_id && { exec_id }) },
-      }));
-    }
+    case "oom":
+    case "limit":
+      return tellLimit(core, tx, record, fact);
     case "lease.expiring":
-      return tellUnasked(tx, record, undefined, "expiring", () => ({
-        type: "lifecycle.expiring",
-        data: { kind: fact.lease, in_s: Math.round(fact.in_ms / 1000) },
-      }));
+      return tellExpiring(core, tx, record, fact);
     case "lease.over":
       if (fact.lease === "boot" || record.ending) return record;
       // By this host's clock: what the keeper measures from.
@@ -121,11 +109,8 @@ function applyFact(tx: Tx, record: SandboxRecord, fact: GuestFact, pauser: Actor
     case "resumed": {
       const paused = fact.kind === "paused";
       if ((record.state === "paused") === paused || record.state === "creating") return record;
-      if (pauser.kind === "guest") {
-        if (!mayTell(record)) return record;
-        return changePaused(tx, counted(record), paused, pauser);
-      }
-      return changePaused(tx, record, paused, pauser);
+      const after = pauser.kind === "guest" ? counted(core, record, "count") : record;
+      return after ? changePaused(tx, after, paused, pauser) : record;
     }
     default:
       return record;
@@ -173,46 +158,6 @@ export function changePaused(tx: Tx, record: SandboxRecord, paused: boolean, act
     actor,
   });
   return after;
-}
-
-const limitKinds = ["cpu", "pids", "workspace", "time", "output"] as const;
-const actions = { cpu: "throttled", pids: "none", workspace: "none", time: "killed", output: "none" } as const;
-
-const isOneOf = <T extends string>(known: readonly T[], word: string): word is T => known.some((one) => one === word);
-
-/** Events a guest may make by itself in its sandbox's life: an honest one makes a few, a captured one must not fill the journal. */
-const mostUnasked = 1_000;
-
-const mayTell = (record: SandboxRecord): boolean => (record.told?.count ?? 0) < mostUnasked;
-const counted = (record: SandboxRecord): SandboxRecord => ({
-  ...record,
-  told: { ...record.told, count: (record.told?.count ?? 0) + 1 },
-});
-
-type Told<T extends JournaledType> = { type: T; data: Extract<SandboxEvent, { type: T }>["data"] };
-
-/** Tells what the guest says without having been asked; of an exec when it is one it may speak of. Returns the record after it. */
-function tellUnasked(
-  tx: Tx,
-  record: SandboxRecord,
-  execId: string | null | undefined,
-  leadsTo: "oom" | "expiring" | undefined,
-  told: (execId?: string) => Told<"limit.oom"> | Told<"limit.reached"> | Told<"lifecycle.expiring">,
-): SandboxRecord {
-  if (!mayTell(record)) return record;
-  const id = record.sandbox_id;
-  const exec = execId ? tx.exec(id, execId) : undefined;
-  const event = told(exec?.exec_id);
-  const entry = tx.emit(id, {
-    ...event,
-    actor: { kind: "guest" },
-    ...(exec && { cause: exec.started_event }),
-    ...(exec?.traceparent && { traceparent: exec.traceparent }),
-  });
-  if (exec && !exec.completed && "action" in event.data && event.data.action === "killed")
-    tx.putExec({ ...exec, limit_event: entry.id });
-  const after = counted(record);
-  return leadsTo ? { ...after, told: { count: 0, ...after.told, [leadsTo]: entry.id } } : after;
 }
 
 /** Of an exec that no server of the install started. */

@@ -17,7 +17,7 @@ export async function ingest(core: Core, sandboxId: string, facts: GuestFacts, g
   // The guest's log is bounded: ends of execs may have left it before anyone read them.
   const unseen = facts.oldest > record.fact_cursor + 1 ? await unseenEnds(core, sandboxId, guest) : [];
   await core.store.write((tx) => {
-    applyFacts(tx, core.store.installId, sandboxId, facts.facts);
+    applyFacts(core, tx, sandboxId, facts.facts);
     for (const { exec_id, now } of unseen) {
       const exec = tx.exec(sandboxId, exec_id);
       if (!exec || exec.completed) continue;

@@ -37,7 +37,7 @@ async function settle(core: Core, sandboxId: string, status: BackendStatus | und
     const facts = parseFlightRecorder(words);
     const death = status && { exit_code: status.exit_code ?? null, oom_killed: status.oom_killed };
     const told = await core.store.write((tx) => {
-      applyFacts(tx, core.store.installId, sandboxId, facts);
+      applyFacts(core, tx, sandboxId, facts);
       return endSandbox(tx, sandboxId, death);
     });
     if (told) core.logger.info({ sandbox_id: sandboxId, reason: told, ...death }, "sandbox ended");
@@ -139,7 +139,7 @@ function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined): string
 
 /** The event that this death follows from, when one was told. */
 function ledTo(record: SandboxRecord, reason: string, death: Death | undefined): string | undefined {
-  if (reason === "ttl" || reason === "idle") return record.told?.expiring;
+  if (reason === "ttl" || reason === "idle") return record.told?.[reason];
   return death?.oom_killed ? record.told?.oom : undefined;
 }
 

@@ -170,7 +170,7 @@ async function journalUpdate(
   const { ttl_s, idle_s, paused } = request;
   await core.store.write((tx) => {
     // With the cursor moved past them, nobody takes an older pause for news.
-    applyFacts(tx, core.store.installId, id, facts, agent(call));
+    applyFacts(core, tx, id, facts, agent(call));
     const before = tx.sandbox(id);
     if (!before || isTerminal(before.state)) return;
     const after = updated(before, request);

@@ -1,5 +1,5 @@
 import type { Profile, Resources } from "../backend.ts";
-import type { EndedBy, EndReason, ExecStatus, JournalEntry, SandboxEvent, SandboxState } from "../events.ts";
+import type { EndedBy, EndReason, ExecStatus, JournalEntry, LimitKind, SandboxEvent, SandboxState } from "../events.ts";
 
 /** A point on the boot clock of a host; comparable within one boot. */
 export interface BootTime {
@@ -58,8 +58,17 @@ export interface SandboxRecord {
   /** Last sequence given to an event of this sandbox. 0: none. */
   sequence: number;
   execs_total: number;
-  /** Of what its guest told unasked: how many events it made, and the newest that may lead to its death. */
-  told?: { count: number; expiring?: string; oom?: string };
+  /** What its guest told unasked: how many limits and pauses and notices of its lease's end, and the newest that others follow from. */
+  told?: {
+    count: number;
+    notices?: number;
+    /** Event ids: notices by lease. */
+    ttl?: string;
+    idle?: string;
+    oom?: string;
+    /** Names no exec, and no exec has ended by it yet. */
+    unclaimed_oom?: string;
+  };
   /** Someone asked for its end; a death after this is expected. */
   ending?: {
     reason: EndReason;
@@ -112,6 +121,8 @@ export interface ExecRecord {
   started_at: string;
   /** Event id of exec.started: `cause` of what follows from it. */
   started_event: string;
+  /** Kinds of limits that were told of it. */
+  limits?: LimitKind[];
   /** Event id of the limit that ended it: `cause` of its end. */
   limit_event?: string;
   traceparent?: string;

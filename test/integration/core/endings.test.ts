@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { MemoryEngine } from "../../../src/sandbox/backends/memory/engine.ts";
+import { ingest } from "../../../src/sandbox/ingest.ts";
 import { settleDeath } from "../../../src/sandbox/settle.ts";
-import { call, ex, fakeOf, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
+import { call, entries, ex, fakeOf, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
 import { eventually } from "../../support/server.ts";
 
 const over = (process: TestProcess, id: string) =>
@@ -99,6 +100,43 @@ describe("a death", () => {
     await next.keep();
     expect(recordOf(next.store, id).ended).toMatchObject({ reason: "reconciled", exit_code: null });
     expect(story(next.store, id).slice(2)).toEqual(["lifecycle.destroyed"]);
+  });
+});
+
+describe("the end of a lease", () => {
+  const at = "2026-01-01T00:00:00.000Z";
+  const over80 = async (world: World, process: TestProcess, id: string) => {
+    world.engine.crash(id, 80);
+    await over(process, id);
+    const story = entries(process.store, id);
+    const [died, destroyed] = ["lifecycle.died", "lifecycle.destroyed"].map((type) =>
+      story.find((entry) => entry.type === type),
+    );
+    expect(destroyed?.data).toMatchObject({ reason: "ttl", cause: died?.id });
+    return died?.data["cause"];
+  };
+
+  it("follows from the notice of the same lease", async () => {
+    const world = new World();
+    const process = await world.process();
+    const id = await process.create();
+    const guest = await process.core.connections.guest(id);
+    const cursor = recordOf(process.store, id).fact_cursor;
+    const facts = (["ttl", "idle"] as const).map((lease, i) => ({
+      ...{ seq: cursor + 1 + i, at, kind: "lease.expiring" as const, lease, in_ms: 1_000 },
+    }));
+    await ingest(process.core, id, { facts, oldest: 1, next: cursor + 3 }, guest);
+    const [ttl] = entries(process.store, id).filter(({ type }) => type === "lifecycle.expiring");
+    expect(await over80(world, process, id)).toBe(ttl?.id);
+  });
+
+  it("follows from nothing where an older version did not note which lease a notice was of", async () => {
+    const world = new World();
+    const process = await world.process();
+    const id = await process.create();
+    const older = { count: 2, expiring: "0190-older", oom: "0190-oom" };
+    await process.store.write((tx) => tx.putSandbox({ ...recordOf(process.store, id), told: older }));
+    expect(await over80(world, process, id)).toBeUndefined();
   });
 });
 

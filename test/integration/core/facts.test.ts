@@ -175,14 +175,77 @@ it("a captured guest tells of no exec that no server started, and of the rest on
 
   await lie((n) => [fact(n, { kind: "oom", oom_kills: n, exec_id: forged[0] })], 600);
   await lie((n) => [fact(n, { kind: n % 2 ? "paused" : "resumed" })], 600);
-  await lie((n) => [fact(n, { kind: "lease.expiring", lease: "ttl", in_ms: 1 })], 600);
   expect(entries(process.store, id)).toHaveLength(before + 1_000);
+  await lie((n) => [fact(n, { kind: "lease.expiring", lease: "ttl", in_ms: 1 })], 1_100);
+  expect(entries(process.store, id)).toHaveLength(before + 2_000);
+  // Of an exec that it may speak of, each kind of limit once more.
+  for (const limit of ["time", "output", "time", "output"] as const)
+    await lie((n) => [fact(n, { kind: "limit", limit, observed: 1, max: 1, exec_id: known })], 100);
+  expect(entries(process.store, id)).toHaveLength(before + 2_002);
   expect(told(process.store, id, "limit.oom")[0]).not.toHaveProperty("exec_id");
   // What servers do is told all the same.
   await process.service.update(id, { paused: recordOf(process.store, id).state !== "paused" }, call);
   await process.service.destroy(id, call);
   expect(story(process.store, id).slice(-2)).toEqual(["lifecycle.died", "lifecycle.destroyed"]);
-  expect(entries(process.store, id)).toHaveLength(before + 1_004);
+  expect(entries(process.store, id)).toHaveLength(before + 2_006);
+});
+
+it("a sandbox that lives long tells of each exec's limits and of its end, and that other limits are told no more", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  const guest = await guestOf(process, id);
+  const warned = vi.spyOn(process.core.logger, "warn");
+  let seq = recordOf(process.store, id).fact_cursor;
+  const tell = (...facts: ((seq: number) => GuestFact)[]) =>
+    ingest(process.core, id, { facts: facts.map((make) => make(++seq)), oldest: 1, next: seq + 1 }, guest);
+  const count = (type: string) => told(process.store, id, type).length;
+  const ids = Array.from({ length: 1_100 }, (_, i) => ex(process, `${i}`));
+  await tell(
+    ...ids.flatMap((exec_id) => [
+      (n: number) => started(n, exec_id),
+      (n: number) => fact(n, { kind: "limit", limit: "time", observed: 2, max: 1, exec_id }),
+      (n: number) => ended(n, exec_id),
+    ]),
+  );
+  expect(count("limit.reached")).toBe(1_100);
+  expect(warned).not.toHaveBeenCalled();
+  await tell(...ids.map(() => (n: number) => fact(n, { kind: "oom", oom_kills: n })));
+  expect(count("limit.oom")).toBe(1_000);
+  expect(warned.mock.calls).toEqual([[{ sandbox_id: id }, expect.stringContaining("unasked")]]);
+  const victim = ex(process, "victim");
+  await tell(
+    (n) => started(n, victim),
+    (n) => fact(n, { kind: "oom", oom_kills: 1, exec_id: victim }),
+    (n) => fact(n, { kind: "lease.expiring", lease: "ttl", in_ms: 60_000 }),
+  );
+  expect(told(process.store, id, "limit.oom")[1_000]).toMatchObject({ exec_id: victim });
+  expect(count("lifecycle.expiring")).toBe(1);
+  expect(warned).toHaveBeenCalledOnce();
+});
+
+it("the end of an exec out of memory follows from the newest kill that nobody else has claimed", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  const guest = await guestOf(process, id);
+  const [a, b, c] = [ex(process, "a"), ex(process, "b"), ex(process, "c")];
+  let seq = recordOf(process.store, id).fact_cursor;
+  const oom = (exec_id?: string) => (n: number) => fact(n, { kind: "oom", oom_kills: n, ...(exec_id && { exec_id }) });
+  const outOfMemory = (exec_id: string) => (n: number) =>
+    ({ ...ended(n, exec_id), status: "oom_killed", exit_code: null, ended_by: "oom", oom_kills: 1 }) as GuestFact;
+  const facts = [
+    ...[a, b, c].map((exec) => (n: number) => started(n, exec)),
+    ...[oom(), oom(), oom(b), outOfMemory(b), outOfMemory(a), outOfMemory(c)],
+  ].map((make) => make(++seq));
+  await ingest(process.core, id, { facts, oldest: 1, next: seq + 1 }, guest);
+  const all = entries(process.store, id);
+  const idsOf = (type: string) => all.filter((entry) => entry.type === type).map((entry) => entry.id);
+  const [, second, ofB] = idsOf("limit.oom");
+  const startOfC = idsOf("exec.started")[2];
+  expect(told(process.store, id, "exec.completed").map(({ exec_id, cause }) => [exec_id, cause])).toEqual([
+    [b, ofB],
+    [a, second],
+    [c, startOfC],
+  ]);
 });
 
 it("a guest that always answers at once is not asked all the time", async () => {
