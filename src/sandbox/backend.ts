@@ -177,6 +177,7 @@ export interface BackendStatus {
   /** `created`: never started. `exited`: an empty shell. */
   state: "created" | "running" | "exited";
   exit_code?: number;
+  /** Some process in it was killed for memory at some time, the last one or another. */
   oom_killed: boolean;
   created_at?: string;
   finished_at?: string;

@@ -23,6 +23,13 @@ export function endReason(record: SandboxRecord, exitCode: number | null): { rea
   return { reason: "died", expected: false };
 }
 
+/**
+ * Whether it is over for lack of memory. An engine says of all its life only that some process in it was killed for memory: the
+ * exec that was an hour ago does not make a destroy such an end.
+ */
+export const diedOfMemory = (reason: EndReason, exitCode: number | null, oomKilled: boolean): boolean =>
+  oomKilled && reason === "died" && exitCode === 137;
+
 /** Exit codes above 128 of a process that a signal ended. */
 export function exitSignal(exitCode: number | null): string | undefined {
   if (exitCode === 137) return "KILL";

@@ -5,17 +5,11 @@ import type { Actor } from "./events.ts";
 import { applyFacts, completeExec } from "./facts.ts";
 import { parseFlightRecorder } from "./guest/flight-recorder.ts";
 import { lostCompletion } from "./ingest.ts";
-import { endReason, exitSignal, guestExit, isTerminal } from "./lifecycle.ts";
+import { diedOfMemory, endReason, exitSignal, guestExit, isTerminal } from "./lifecycle.ts";
 import type { SandboxRecord, Tx } from "./store/types.ts";
 import { deadline } from "./wait.ts";
 
 const partingMs = 500;
-
-/** How a sandbox went, as far as the engine still knows. */
-export interface Death {
-  exit_code: number | null;
-  oom_killed: boolean;
-}
 
 /**
  * Brings a sandbox whose processes are gone to its end, exactly once, and removes what is left of it: facts from the flight
@@ -35,12 +29,11 @@ async function settle(core: Core, sandboxId: string, status: BackendStatus | und
   if (record && !isTerminal(record.state)) {
     const words = status ? await lastWords(core, sandboxId) : [];
     const facts = parseFlightRecorder(words);
-    const death = status && { exit_code: status.exit_code ?? null, oom_killed: status.oom_killed };
     const told = await core.store.write((tx) => {
       applyFacts(core, tx, sandboxId, facts);
-      return endSandbox(tx, sandboxId, death);
+      return endSandbox(tx, sandboxId, status);
     });
-    if (told) core.logger.info({ sandbox_id: sandboxId, reason: told, ...death }, "sandbox ended");
+    if (told) core.logger.info({ sandbox_id: sandboxId, ...told }, "sandbox ended");
   }
   await partWith(core, sandboxId);
   if (status) {
@@ -71,8 +64,12 @@ async function lastWords(core: Core, sandboxId: string): Promise<string[]> {
   }
 }
 
-/** The terminal transition; returns the reason if this call made it. `death` is undefined when the engine had nothing left. */
-function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined): string | undefined {
+/** The terminal transition; returns how it ended if this call made it. `death` is undefined when the engine had nothing left. */
+function endSandbox(
+  tx: Tx,
+  sandboxId: string,
+  death: BackendStatus | undefined,
+): Pick<NonNullable<SandboxRecord["ended"]>, "reason" | "exit_code" | "oom_killed"> | undefined {
   const record = tx.sandbox(sandboxId);
   if (!record || isTerminal(record.state)) return undefined;
   const exitCode = death?.exit_code ?? null;
@@ -88,7 +85,7 @@ function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined): string
           : `It ended before it was ready${exitCode === null ? "" : `, exit code ${exitCode}`}.`,
       retryable: true,
     });
-    return "failed";
+    return { reason: "failed", exit_code: exitCode, oom_killed: false };
   }
   const totals = {
     cpu_ms: record.ending?.cpu_ms ?? null,
@@ -99,25 +96,20 @@ function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined): string
   const client = record.ending?.client;
   const actor: Actor = client === undefined ? { kind: "system" } : { kind: "agent", client };
   const signal = exitSignal(exitCode);
-  tx.putSandbox({
-    ...record,
-    state: "ended",
-    ended: {
-      at,
-      reason,
-      exit_code: exitCode,
-      oom_killed: death?.oom_killed ?? false,
-      ...totals,
-    },
-  });
-  let cause = ledTo(record, reason, death);
+  const ended = {
+    reason,
+    exit_code: exitCode,
+    oom_killed: diedOfMemory(reason, exitCode, death?.oom_killed ?? false),
+  };
+  tx.putSandbox({ ...record, state: "ended", ended: { at, ...ended, ...totals } });
+  let cause = ledTo(record, ended);
   if (death) {
     cause = tx.emit(sandboxId, {
       type: "lifecycle.died",
       data: {
         exit_code: exitCode,
         ...(signal && { signal }),
-        oom_killed: death.oom_killed,
+        oom_killed: ended.oom_killed,
         expected,
         uptime_ms: record.ready_at ? Math.max(0, Date.parse(at) - Date.parse(record.ready_at)) : null,
       },
@@ -134,13 +126,16 @@ function endSandbox(tx: Tx, sandboxId: string, death: Death | undefined): string
     actor,
     ...(cause && { cause }),
   });
-  return reason;
+  return ended;
 }
 
 /** The event that this death follows from, when one was told. */
-function ledTo(record: SandboxRecord, reason: string, death: Death | undefined): string | undefined {
-  if (reason === "ttl" || reason === "idle") return record.told?.[reason];
-  return death?.oom_killed ? record.told?.oom : undefined;
+function ledTo(
+  { told }: SandboxRecord,
+  { reason, oom_killed }: Pick<NonNullable<SandboxRecord["ended"]>, "reason" | "oom_killed">,
+): string | undefined {
+  if (reason === "ttl" || reason === "idle") return told?.[reason];
+  return oom_killed ? told?.oom : undefined;
 }
 
 /** The other terminal transition: a sandbox that never became ready. */

@@ -103,6 +103,47 @@ describe("a death", () => {
   });
 });
 
+describe("lack of memory", () => {
+  /** A sandbox in which an exec was killed for memory, which its engine remembers. */
+  async function afterOom() {
+    const world = new World();
+    const process = await world.process();
+    const id = await process.create();
+    const guest = await process.core.connections.guest(id);
+    const cursor = recordOf(process.store, id).fact_cursor;
+    const oom = { seq: cursor + 1, at: "2026-01-01T00:00:00.000Z", kind: "oom", oom_kills: 1 } as const;
+    await ingest(process.core, id, { facts: [oom], oldest: 1, next: cursor + 2 }, guest);
+    const fake = fakeOf(world.engine, id);
+    fake.status = { ...fake.status, oom_killed: true };
+    const limit = entries(process.store, id).at(-1)?.id;
+    return { world, process, id, limit };
+  }
+
+  it("of an exec long ago is not what a destroyed sandbox ended of", async () => {
+    const { process, id } = await afterOom();
+    await process.service.destroy(id, call);
+    const [died] = told(process.store, id, "lifecycle.died");
+    expect(died).toMatchObject({ exit_code: 137, oom_killed: false, expected: true });
+    expect(died).not.toHaveProperty("cause");
+    expect((await process.service.get(id, {}, call)).ended).toMatchObject({ reason: "request", oom_killed: false });
+    await expect(process.exec(id, "true")).rejects.toThrow(/it was destroyed on request\.$/);
+  });
+
+  it.each([
+    [139, false],
+    [1, false],
+    [137, true],
+  ])("and exit code %i of a sandbox that nobody ended: oom_killed %s", async (exitCode, oom_killed) => {
+    const { world, process, id, limit } = await afterOom();
+    world.engine.crash(id, exitCode);
+    await over(process, id);
+    const [died] = told(process.store, id, "lifecycle.died");
+    expect(died).toMatchObject({ exit_code: exitCode, oom_killed, expected: false });
+    expect(died?.["cause"]).toBe(oom_killed ? limit : undefined);
+    expect((await process.service.get(id, {}, call)).ended).toMatchObject({ reason: "died", oom_killed });
+  });
+});
+
 describe("the end of a lease", () => {
   const at = "2026-01-01T00:00:00.000Z";
   const over80 = async (world: World, process: TestProcess, id: string) => {
