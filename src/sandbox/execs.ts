@@ -35,7 +35,7 @@ export class Execs {
     const record = findSandbox(this.#core, sandbox);
     const started = execStart(request, call);
     requireRunning(record);
-    const execId = newExecId(this.#core.store.installId);
+    const execId = newExecId(this.#core.store.installId, record.execs_total);
     const left = countdown((request.wait_s ?? defaultWaitS) * 1000);
     const view = execView(request, record);
     try {

@@ -1,7 +1,7 @@
 import type { Core } from "./core.ts";
 import type { Actor } from "./events.ts";
 import type { GuestFact } from "./guest/types.ts";
-import { isExecIdOf } from "./ids.ts";
+import { execsToldBefore, isExecIdOf } from "./ids.ts";
 import { isTerminal } from "./lifecycle.ts";
 import { redactCommand } from "./redact.ts";
 import type { ExecRecord, SandboxRecord, Tx } from "./store/types.ts";
@@ -16,7 +16,7 @@ export interface ExecMeta {
 /**
  * Turns facts of a guest into state and events, inside one transaction. Whoever reads them, each counts once: only facts above
  * the record's cursor are taken, and the cursor moves with them. Facts are untrusted: they can tell of their own sandbox only, of
- * execs that a server of the install started, and of everything else so often.
+ * execs that a server of the install started, of each once, and of everything else so often.
  * @param pauser who asked for a pause or its end that the facts tell of. @default the guest
  */
 export function applyFacts(
@@ -45,7 +45,7 @@ function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact, p
     case "boot":
       return { ...record, guest_version: fact.version };
     case "exec.started": {
-      if (tx.exec(id, fact.exec_id)) return record;
+      if (isReplayed(record, fact.exec_id) || tx.exec(id, fact.exec_id)) return record;
       const meta = parseMeta(fact.meta);
       const command = redactCommand(fact.command);
       const entry = tx.emit(id, {
@@ -57,6 +57,7 @@ function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact, p
       tx.putExec({
         exec_id: fact.exec_id,
         sandbox_id: id,
+        ordinal: record.execs_total + 1,
         command,
         cwd: fact.cwd,
         tty: fact.tty,
@@ -163,6 +164,15 @@ export function changePaused(tx: Tx, record: SandboxRecord, paused: boolean, act
 /** Of an exec that no server of the install started. */
 const isMadeUp = (install: string, fact: GuestFact): boolean =>
   (fact.kind === "exec.started" || fact.kind === "exec.ended") && !isExecIdOf(install, fact.exec_id);
+
+/**
+ * Execs that may be told of between the making of an id and its start: the store remembers the last 2000, so that whatever it has
+ * forgotten is further back.
+ */
+const mostBetween = 1_500;
+
+const isReplayed = (record: SandboxRecord, execId: string): boolean =>
+  record.execs_total - execsToldBefore(execId) > mostBetween;
 
 const earliest = (a: string, b: string): string => (a < b ? a : b);
 const latest = (a: string, b: string): string => (a > b ? a : b);

@@ -22,19 +22,25 @@ function token(): string {
   return Array.from(randomBytes(16), (byte) => alphabet[byte & 31]).join("");
 }
 
+const randomLength = 10;
+const markLength = 6;
+
 export const newSandboxId = (): string => `sb_${token()}`;
 export const isSandboxId = (text: string): boolean => /^sb_[0-9a-z]{16}$/.test(text);
 
 /**
  * Ids of execs end in a mark that only servers of the install can make: whatever a captured guest tells of, what no server
- * started is known for it, without a record of what was.
+ * started is known for it, without a record of what was. They begin with how many execs of their sandbox had been told of when
+ * they were made: what is told again long after is known for that, too.
  */
-export const newExecId = (install: string): string => markedExecId(install, token().slice(0, 10));
+export const newExecId = (install: string, toldBefore: number): string =>
+  markedExecId(install, `${toldBefore.toString(36)}${token().slice(0, randomLength)}`);
+/** 0 for ids that an older version made. */
+export const execsToldBefore = (execId: string): number =>
+  Number.parseInt(execId.slice(3, -(randomLength + markLength)), 36) || 0;
 export const markedExecId = (install: string, body: string): string => `ex_${body}${mark(install, body)}`;
 export const isExecIdOf = (install: string, execId: string): boolean =>
   execId.startsWith("ex_") && execId.endsWith(mark(install, execId.slice(3, -markLength)));
-
-const markLength = 6;
 
 /** An id is made once and met again in each fact of its exec. */
 const recentMarks = new Map<string, string>();

@@ -93,7 +93,7 @@ export function backendContract(name: string, make: () => Promise<ContractSetup>
       expect((await guest.health()).lease.ttl_remaining_ms).toBeLessThanOrEqual(600_000);
       // Longer than the boot lease was: if it still counted, the view would break off.
       const waited = await guest.startExec(
-        newExecId("tests"),
+        newExecId("tests", 0),
         { command: "sleep 2.5; echo alive" },
         { wait_ms: 30_000 },
       );
@@ -119,7 +119,7 @@ export function backendContract(name: string, make: () => Promise<ContractSetup>
     test("a running exec keeps the sandbox from idling, and its ttl ends it all the same", async () => {
       const watch = house.watch();
       const { id, guest } = await house.sandbox();
-      await guest.startExec(newExecId("tests"), { command: "sleep 600" }, {});
+      await guest.startExec(newExecId("tests", 0), { command: "sleep 600" }, {});
       await guest.setLease({ ttl_ms: 2000, idle_ms: 200 });
       expect(await watch.died(id)).toMatchObject({ exit_code: 80 });
     });
@@ -135,7 +135,7 @@ export function backendContract(name: string, make: () => Promise<ContractSetup>
     test("a killed sandbox leaves a shell that is readable until it is removed", async () => {
       const watch = house.watch();
       const { id, guest } = await house.sandbox();
-      const execId = newExecId("tests");
+      const execId = newExecId("tests", 0);
       await guest.startExec(execId, { command: "sleep 600", meta: { from: "test" } }, {});
       await backend.kill(id);
       await guest.closed;
@@ -173,7 +173,7 @@ export function backendContract(name: string, make: () => Promise<ContractSetup>
     test("serves two connections at once, and one's end is not the other's", async () => {
       const { id, guest } = await house.sandbox();
       const second = await house.connect(id);
-      const execId = newExecId("tests");
+      const execId = newExecId("tests", 0);
       await guest.startExec(execId, { command: "cat", keep_stdin: true }, {});
       const seen = second.viewExec(execId, { wait_ms: 20_000, until: "exit" });
       await guest.writeStdin(execId, Buffer.from("from the first"), true);
@@ -187,7 +187,7 @@ export function backendContract(name: string, make: () => Promise<ContractSetup>
 
     test("an exec outlives every connection", async () => {
       const { id, guest } = await house.sandbox();
-      const execId = newExecId("tests");
+      const execId = newExecId("tests", 0);
       await guest.startExec(execId, { command: "cat; echo survived", keep_stdin: true }, {});
       await guest[Symbol.asyncDispose]();
       const second = await house.connect(id);
@@ -203,9 +203,9 @@ export function backendContract(name: string, make: () => Promise<ContractSetup>
       await guest.setLimits({ pids: 200 });
       const { pids } = await guest.stats();
       expect([200, null]).toContain(pids.limit);
-      expect((await guest.startExec(newExecId("tests"), { argv: ["true"] }, { wait_ms: 20_000 })).exec.exit_code).toBe(
-        0,
-      );
+      expect(
+        (await guest.startExec(newExecId("tests", 0), { argv: ["true"] }, { wait_ms: 20_000 })).exec.exit_code,
+      ).toBe(0);
     });
 
     test("an aborted call rejects and leaves the sandbox alone", async () => {

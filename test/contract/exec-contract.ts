@@ -14,7 +14,7 @@ export function execContract(house: () => ContractHouse): void {
   let id: string;
   beforeEach(async () => {
     ({ guest } = await house().sandbox());
-    id = newExecId("tests");
+    id = newExecId("tests", 0);
   });
 
   test.each([
@@ -37,7 +37,7 @@ export function execContract(house: () => ContractHouse): void {
     const apart = await guest.startExec(id, { command: "echo out; echo err >&2" }, wait);
     expect([text(apart), text(apart, "stderr")]).toEqual(["out\n", "err\n"]);
     const command = "echo out; echo err >&2";
-    const merged = await guest.startExec(newExecId("tests"), { command, merge_stderr: true }, wait);
+    const merged = await guest.startExec(newExecId("tests", 0), { command, merge_stderr: true }, wait);
     expect([text(merged), text(merged, "stderr")]).toEqual(["out\nerr\n", ""]);
   });
 
@@ -52,7 +52,7 @@ export function execContract(house: () => ContractHouse): void {
 
   test("stdin ends after what was given", async () => {
     expect(text(await guest.startExec(id, { command: "cat", stdin: "grüße\n" }, wait))).toBe("grüße\n");
-    expect((await guest.startExec(newExecId("tests"), { command: "cat" }, wait)).exec.exit_code).toBe(0);
+    expect((await guest.startExec(newExecId("tests", 0), { command: "cat" }, wait)).exec.exit_code).toBe(0);
   });
 
   test("stdin that is kept takes input until its end", async () => {
@@ -112,7 +112,7 @@ export function execContract(house: () => ContractHouse): void {
     expect([exec.status, matched]).toEqual(["exited", undefined]);
     const nonsense = { until_match: "(" };
     await expect(guest.viewExec(id, nonsense)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
-    const unborn = newExecId("tests");
+    const unborn = newExecId("tests", 0);
     await expect(guest.startExec(unborn, { command: "true" }, nonsense)).rejects.toMatchObject({
       code: "INVALID_ARGUMENT",
     });
@@ -228,7 +228,7 @@ export function execContract(house: () => ContractHouse): void {
   });
 
   test("lists execs, the newest first", async () => {
-    const second = newExecId("tests");
+    const second = newExecId("tests", 0);
     await guest.startExec(id, { argv: ["true"] }, wait);
     await guest.startExec(second, { argv: ["sleep", "600"] }, {});
     const execs = await guest.listExecs();
@@ -265,7 +265,7 @@ export function execContract(house: () => ContractHouse): void {
     await guest.startExec(id, { command: "cat", keep_stdin: true }, {});
     await guest.pause();
     expect((await guest.health()).state).toBe("paused");
-    await expect(guest.startExec(newExecId("tests"), { argv: ["true"] }, {})).rejects.toMatchObject({
+    await expect(guest.startExec(newExecId("tests", 0), { argv: ["true"] }, {})).rejects.toMatchObject({
       code: "SANDBOX_NOT_RUNNING",
       next: expect.stringContaining("sandbox_update"),
     });

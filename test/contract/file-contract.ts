@@ -26,7 +26,7 @@ export function fileContract(house: () => ContractHouse): void {
       file: { type: "file", size_bytes: 7, etag: written?.etag },
     });
     const { segments } = await guest.startExec(
-      newExecId("tests"),
+      newExecId("tests", 0),
       { argv: ["cat", "dir/sub/a.txt"] },
       { wait_ms: 20_000 },
     );
@@ -34,7 +34,7 @@ export function fileContract(house: () => ContractHouse): void {
   });
 
   test("commands' files are read, with their bytes as they are", async () => {
-    await guest.startExec(newExecId("tests"), { command: "printf '\\001\\177x' > made" }, { wait_ms: 20_000 });
+    await guest.startExec(newExecId("tests", 0), { command: "printf '\\001\\177x' > made" }, { wait_ms: 20_000 });
     const { bytes } = await guest.readFile({ path: "made", max_bytes: 10 });
     expect([...bytes]).toEqual([1, 127, 120]);
   });

@@ -18,8 +18,9 @@ const indexedAs = (record: SandboxRecord): string =>
     record.name ?? "",
     record.request_id ?? "",
   ].join("\n");
-const execPlace = (record: ExecRecord): string =>
-  `${part(record.sandbox_id)}/${timeKey(record.started_at, record.exec_id)}`;
+/** Behind those of an older version, which stand by their times. */
+const execPlace = ({ sandbox_id, ordinal, started_at, exec_id }: ExecRecord): string =>
+  `${part(sandbox_id)}/${timeKey(ordinal === undefined ? started_at : `n${digits(ordinal)}`, exec_id)}`;
 
 /** Sandboxes and execs with their indexes. Reads work anywhere, writes inside a transaction. */
 export class Records {

@@ -41,7 +41,7 @@ export interface Tables {
 
   /** sandbox/exec. */
   execs: Table<ExecRecord>;
-  /** sandbox/started_at/exec → exec. */
+  /** sandbox/order/exec → exec, the first told of first. */
   execsByTime: Table<string>;
   /** sandbox/exec → exec, those without an end. */
   openExecs: Table<string>;

@@ -114,6 +114,8 @@ export interface PoolMember {
 export interface ExecRecord {
   exec_id: string;
   sandbox_id: string;
+  /** Which one of its sandbox's that were told of, from 1: the order in which they are forgotten, where the guest's times count nothing. */
+  ordinal?: number;
   /** Redacted, ≤ 256 characters. */
   command: string;
   cwd: string;

@@ -1,6 +1,6 @@
 import { expect, it, vi } from "vitest";
 import type { GuestFact } from "../../../src/sandbox/guest/types.ts";
-import { newExecId } from "../../../src/sandbox/ids.ts";
+import { execsToldBefore, newExecId } from "../../../src/sandbox/ids.ts";
 import { drainFacts, ingest } from "../../../src/sandbox/ingest.ts";
 import { deadline } from "../../../src/sandbox/wait.ts";
 import { call, entries, ex, fakeOf, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
@@ -167,7 +167,7 @@ it("a captured guest tells of no exec that no server started, and of the rest on
     await ingest(process.core, id, { facts, oldest: 1, next: seq + 1 }, guest);
   };
   // Ids as they look, an id of another install, and one that was guessed at.
-  const forged = [newExecId("another install"), `${known.slice(0, -1)}0`, `ex_${"0".repeat(16)}`, "ex_1"];
+  const forged = [newExecId("another install", 0), `${known.slice(0, -1)}0`, `ex_${"0".repeat(16)}`, "ex_1"];
   for (const exec of forged) await lie((n) => [started(n, exec)], 100);
   for (const exec of forged) await lie((n) => [ended(n, exec)], 100);
   expect(entries(process.store, id)).toHaveLength(before);
@@ -188,6 +188,42 @@ it("a captured guest tells of no exec that no server started, and of the rest on
   await process.service.destroy(id, call);
   expect(story(process.store, id).slice(-2)).toEqual(["lifecycle.died", "lifecycle.destroyed"]);
   expect(entries(process.store, id)).toHaveLength(before + 2_006);
+});
+
+it("a captured guest that tells again of what is long forgotten is not heard", async () => {
+  const process = await new World().process();
+  const { store } = process;
+  const id = await process.create();
+  const guest = await guestOf(process, id);
+  let seq = recordOf(store, id).fact_cursor;
+  const tell = (ids: string[], minute: (i: number) => number) => {
+    const facts = ids.flatMap((exec, i) => {
+      const at = new Date(minute(i) * 60_000).toISOString();
+      return [
+        { ...started(++seq, exec), at },
+        { ...ended(++seq, exec), at },
+      ];
+    });
+    return ingest(process.core, id, { facts, oldest: 1, next: seq + 1 }, guest);
+  };
+  // In parts, as they are told; each started long before the one before it, if the guest is to be believed.
+  const ids: string[] = [];
+  while (ids.length < 3_000) {
+    const part = Array.from({ length: 100 }, () => newExecId(store.installId, recordOf(store, id).execs_total));
+    await tell(part, (i) => 10_000 - ids.length - i);
+    ids.push(...part);
+  }
+  expect(recordOf(store, id).execs_total).toBe(3_000);
+  expect(store.execs(id, 10_000).length).toBeLessThan(2_200);
+  expect(store.execs(id, 1)[0]?.exec_id).toBe(ids.at(-1));
+  const newest = store.journal.newest();
+  for (let round = 0; round < 2; round++) await tell(ids, (i) => i);
+  expect(store.journal.newest()).toBe(newest);
+  // What servers start goes on being told, by the ids they make.
+  const { exec_id } = await process.exec(id, "true");
+  expect(execsToldBefore(exec_id)).toBe(3_000);
+  await tell([exec_id], () => 0);
+  expect(execStory(process, id)).toHaveLength(6_002);
 });
 
 it("a sandbox that lives long tells of each exec's limits and of its end, and that other limits are told no more", async () => {

@@ -29,7 +29,7 @@ async function start(change: Partial<BackendSpec>): Promise<(command: string) =>
 
 async function output(guest: Guest, command: string): Promise<string> {
   const view = { wait_ms: 20_000, max_bytes: 48_000 };
-  const { segments } = await guest.startExec(newExecId("tests"), { command, merge_stderr: true }, view);
+  const { segments } = await guest.startExec(newExecId("tests", 0), { command, merge_stderr: true }, view);
   return Buffer.concat(segments.map(({ bytes }) => bytes))
     .toString()
     .trim();

@@ -45,7 +45,7 @@ async function start(
 
 async function shell(guest: Guest, command: string): Promise<{ code: number | null; out: string }> {
   const { exec, segments } = await guest.startExec(
-    newExecId("tests"),
+    newExecId("tests", 0),
     { command, merge_stderr: true },
     { wait_ms: 20_000, max_bytes: 48_000 },
   );

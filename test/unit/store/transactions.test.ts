@@ -154,6 +154,19 @@ describe("lists", () => {
     expect(store.exec("sb_ab", "ex_9")?.command).toBe("true");
   });
 
+  it("stand in the order they were told of, whatever their times say, behind those that an older version kept", async () => {
+    const store = await newStore();
+    const at = (second: number) => ({ started_at: new Date(second * 1000).toISOString() });
+    const kept = [
+      execRecord("sb_a", "ex_old", at(2)),
+      execRecord("sb_a", "ex_1", { ...at(9), ordinal: 1 }),
+      execRecord("sb_a", "ex_2", { ...at(1), ordinal: 2 }),
+    ];
+    for (const record of kept) await store.write((tx) => tx.putExec(record));
+    for (const record of kept) await store.write((tx) => tx.putExec({ ...record, completed }));
+    expect(store.execs("sb_a", 9).map((record) => record.exec_id)).toEqual(["ex_2", "ex_1", "ex_old"]);
+  });
+
   it("forget the oldest ended execs of a sandbox, never one that runs", async () => {
     const store = await newStore({ keptExecs: 10 });
     const at = (second: number) => ({ started_at: new Date(second * 1000).toISOString() });
