@@ -60,6 +60,36 @@ describe.concurrent("a limit that is reached is told", () => {
     expect(completed).toMatchObject({ exec_id: hungry["exec_id"], status: "oom_killed", cause: oom?.id });
     expect(sleeper["status"]).toBe("running");
     expect(await bystander.told("limit.oom")).toEqual([]);
+
+    // The engine remembers that something in it was killed for memory, but the sandbox did not end of that.
+    await server.ok("sandbox_destroy", { sandbox_id: box.id });
+    const [died] = await box.told("lifecycle.died");
+    expect(died).toMatchObject({ exit_code: 137, oom_killed: false, expected: true });
+    expect(died).not.toHaveProperty("cause");
+    const { ended } = await server.ok("sandbox_get", { sandbox_id: box.id });
+    expect(ended).toMatchObject({ reason: "request", oom_killed: false });
+  });
+
+  it("memory: which command, also when it ends a while after the kill", async () => {
+    await using box = await sandbox();
+    await box.run("sleep 60", { wait_s: 0 });
+    const hungry = await box.run("tail -c 3000000000 /dev/zero; code=$?; sleep 1.8; exit $code");
+    expect(hungry).toMatchObject({ status: "exited", exit_code: 137, oom_kills: 1 });
+    expect(await box.told("limit.oom")).toMatchObject([{ exec_id: hungry["exec_id"] }]);
+  });
+
+  it("memory: never a command that was killed on request", async () => {
+    await using box = await sandbox();
+    const sleeper = await box.run("sleep 60", { wait_s: 0 });
+    await box.run("tail -c 3000000000 /dev/zero; echo gone; sleep 60", { until_match: "gone", until: "output" });
+    const exec = { sandbox_id: box.id, exec_id: sleeper["exec_id"] };
+    expect(await server.ok("exec_kill", { ...exec, signal: "KILL" })).toMatchObject({ status: "killed", oom_kills: 0 });
+    const ooms = await eventually("the kill is told", async () => {
+      const events = await box.told("limit.oom");
+      return events.length > 0 && events;
+    });
+    expect(ooms).toHaveLength(1);
+    expect(ooms[0]).not.toHaveProperty("exec_id");
   });
 
   it("processes: once while the sandbox stays at the edge", async () => {
