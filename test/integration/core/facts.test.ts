@@ -167,7 +167,12 @@ it("a captured guest tells of no exec that no server started, and of the rest on
     await ingest(process.core, id, { facts, oldest: 1, next: seq + 1 }, guest);
   };
   // Ids as they look, an id of another install, and one that was guessed at.
-  const forged = [newExecId("another install", 0), `${known.slice(0, -1)}${known.endsWith("0") ? "1" : "0"}`, `ex_${"0".repeat(16)}`, "ex_1"];
+  const forged = [
+    newExecId("another install", 0),
+    `${known.slice(0, -1)}${known.endsWith("0") ? "1" : "0"}`,
+    `ex_${"0".repeat(16)}`,
+    "ex_1",
+  ];
   for (const exec of forged) await lie((n) => [started(n, exec)], 100);
   for (const exec of forged) await lie((n) => [ended(n, exec)], 100);
   expect(entries(process.store, id)).toHaveLength(before);
