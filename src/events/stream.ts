@@ -3,7 +3,7 @@ import { quoted } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { pause } from "../sandbox/wait.ts";
 import type { NatsSession } from "./connection.ts";
-import { streamSubjects } from "./subject.ts";
+import { liveSubjects, streamSubjects } from "./subject.ts";
 import { backoff, unless } from "./wait.ts";
 
 export const streamName = "CHORUS_SANDBOX_EVENTS";
@@ -15,6 +15,9 @@ const leastBytes = 8 * mebibyte;
 
 /** What a server assumes when a stream does not say. */
 const usualDuplicateWindowMs = 120_000;
+
+const liveCost =
+  ". Its subjects also take stats and host facts: a message every 10 s for each sandbox that runs, which pushes events out of the stream sooner";
 
 /** Error codes of the JetStream API that are told apart here. */
 const apiError = {
@@ -47,7 +50,7 @@ export function wantedStream(maxBytes: number) {
   } satisfies Partial<StreamConfig>;
 }
 
-/** Names of the fields in which a stream is not as wanted. Any bound on its bytes is a bound, and more subjects do no harm. */
+/** Names of the fields in which a stream is not as wanted. Any bound on its bytes is a bound. */
 export function streamDifferences(actual: Partial<StreamConfig>): string[] {
   const { max_bytes: _, subjects, name: __, ...exact } = wantedStream(0);
   const given: Record<string, unknown> = { ...actual };
@@ -55,21 +58,28 @@ export function streamDifferences(actual: Partial<StreamConfig>): string[] {
     .filter(([field, wanted]) => (given[field] ?? false) !== wanted)
     .map(([field]) => field);
   if ((actual.max_bytes ?? -1) <= 0) different.push("max_bytes");
-  if (!subjects.every((subject) => covered(subject, actual.subjects ?? []))) different.push("subjects");
+  const patterns = actual.subjects ?? [];
+  const complete = subjects.every((subject) => patterns.some((pattern) => meets(pattern, subject, "whole")));
+  if (!complete || keepsLive(actual)) different.push("subjects");
   if (actual.sealed) different.push("sealed");
   return different.sort();
 }
 
-/** Whether one of the patterns takes everything the subject pattern does. */
-function covered(subject: string, patterns: readonly string[]): boolean {
+/** Whether the stream also stores what is only worth something at its moment. */
+function keepsLive({ subjects = [] }: Partial<StreamConfig>): boolean {
+  return liveSubjects().some((subject) => subjects.some((pattern) => meets(pattern, subject, "part")));
+}
+
+/** Whether the pattern takes the whole of what the subject pattern stands for, or a part of it. */
+function meets(pattern: string, subject: string, share: "whole" | "part"): boolean {
   const tokens = subject.split(".");
-  return patterns.some((pattern) => {
-    const parts = pattern.split(".");
-    const rest = parts.indexOf(">");
-    const fixed = rest === -1 ? parts : parts.slice(0, rest);
-    if (rest === -1 ? parts.length !== tokens.length : tokens.length <= rest) return false;
-    return fixed.every((part, index) => part === "*" || part === tokens[index]);
-  });
+  const parts = pattern.split(".");
+  const rest = parts.indexOf(">");
+  const fixed = rest === -1 ? parts : parts.slice(0, rest);
+  if (rest === -1 ? parts.length !== tokens.length : tokens.length <= rest) return false;
+  return fixed.every(
+    (part, index) => part === "*" || part === tokens[index] || (share === "part" && tokens[index] === "*"),
+  );
 }
 
 /**
@@ -119,7 +129,9 @@ export class StreamKeeper {
     if (fields.length > 0) {
       this.#say(
         "warn",
-        `stream ${streamName} differs from what this server would create, in ${fields.join(", ")}; left as it is`,
+        `stream ${streamName} differs from what this server would create, in ${fields.join(", ")}; left as it is${
+          keepsLive(info.config) ? liveCost : ""
+        }`,
         fields,
       );
     } else {
@@ -163,19 +175,5 @@ async function allowedBytes(manager: JetStreamManager): Promise<number> {
   } catch {
     // A login without the right to ask may still create.
     return wantedBytes;
-  }
-}
-
-/** Highest sequence the stream has of a sandbox, by the subject all its events lie below; 0 when it has none. */
-export async function lastSequence({ nc }: NatsSession, sandboxSubject: string): Promise<number> {
-  const { jetstreamManager, JetStreamApiError, JetStreamApiCodes } = await import("@nats-io/jetstream");
-  const manager = await jetstreamManager(nc, { checkAPI: false, timeout: 5_000 });
-  try {
-    const stored = await manager.streams.getMessage(streamName, { last_by_subj: `${sandboxSubject}.>` });
-    const sequence = Number(stored?.json<{ sequence?: string }>().sequence ?? 0);
-    return Number.isSafeInteger(sequence) ? sequence : 0;
-  } catch (error) {
-    if (error instanceof JetStreamApiError && error.code === JetStreamApiCodes.NoMessageFound) return 0;
-    throw error;
   }
 }

@@ -1,4 +1,4 @@
-import { type EventType, journaledEvents } from "../sandbox/events.ts";
+import { type EventType, journaledEvents, transientEvents } from "../sandbox/events.ts";
 
 export const subjectRoot = "chorus.sandbox.v1";
 
@@ -42,7 +42,12 @@ export function eventSubject(of: SubjectOf, type: EventType): string {
 }
 
 /** Subjects of the stream: one for each domain that is journaled, so that stats and host facts stay out of it. */
-export function streamSubjects(): string[] {
-  const domains = new Set(Object.keys(journaledEvents).map((type) => type.slice(0, type.indexOf("."))));
+export const streamSubjects = (): string[] => domainSubjects(journaledEvents);
+
+/** Subjects of what is told at its moment and kept nowhere. */
+export const liveSubjects = (): string[] => domainSubjects(transientEvents);
+
+function domainSubjects(events: Readonly<Record<string, unknown>>): string[] {
+  const domains = new Set(Object.keys(events).map((type) => type.slice(0, type.indexOf("."))));
   return [...domains].map((domain) => `${subjectRoot}.*.*.*.${domain}.*`);
 }

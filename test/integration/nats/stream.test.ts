@@ -1,6 +1,7 @@
+import { DiscardPolicy, RetentionPolicy, StorageType } from "nats";
 import { afterEach, expect, it } from "vitest";
 import { startNats } from "../../../scripts/lib/nats.mjs";
-import { streamName } from "../../../src/events/stream.ts";
+import { streamName, wantedStream } from "../../../src/events/stream.ts";
 import { eventually } from "../../support/eventually.ts";
 import { again, consumer, crash, faults, type NatsServer, relaying, stored } from "../../support/nats.ts";
 import { MemoryJournal } from "../../support/nats-journal.ts";
@@ -61,9 +62,35 @@ it("leaves a stream that exists as it is, warns once with the names of what diff
 
   expect((await manager.streams.info(streamName)).config).toEqual(before);
   expect(first.log.said(/differs/).map(({ fields }) => fields)).toEqual([
-    ["duplicate_window", "max_age", "max_bytes", "max_msgs"],
+    ["duplicate_window", "max_age", "max_bytes", "max_msgs", "subjects"],
   ]);
   expect(faults(await stored(nc), journal.told)).toEqual([]);
+});
+
+/** In the enums of the library that the tests use. */
+const wanted = {
+  ...wantedStream(2 ** 20),
+  storage: StorageType.File,
+  retention: RetentionPolicy.Limits,
+  discard: DiscardPolicy.Old,
+};
+
+it.each([
+  [["chorus.>"], /stats and host facts/],
+  [[...wanted.subjects, "chorus.sandbox.v1.*.acme.*.stats.sampled"], /stats and host facts/],
+  [[...wanted.subjects, "chorus.sandbox.v1.*.*._host.host.up"], /stats and host facts/],
+  [wanted.subjects.slice(1), /in subjects; left as it is$/],
+  [[...wanted.subjects, "chorus.sandbox.v2.>", "chorus.sandbox.v1.*.*.*.other.*"], undefined],
+])("says of a stream's subjects %j what is wrong with them", async (subjects, words) => {
+  const { server, manager } = await setUp();
+  await manager.streams.add({ ...wanted, subjects });
+  const { relay: started, log } = relay(server, new MemoryJournal());
+  await eventually("it relays", () => started.status().state === "relaying");
+
+  const warnings = log.lines.filter(({ level }) => level === "warn");
+  expect(warnings).toEqual(
+    words ? [expect.objectContaining({ fields: ["subjects"], msg: expect.stringMatching(words) })] : [],
+  );
 });
 
 it("says that JetStream is missing once, and goes on as soon as it is there", async () => {
