@@ -11,6 +11,7 @@ import { maxEventBytes, toMessage } from "./envelope.ts";
 import { StreamHistory } from "./history.ts";
 import { type Item, type Lane, Lanes, type ReadAhead } from "./lanes.ts";
 import { Position } from "./position.ts";
+import { type Outcome, publish } from "./publish.ts";
 import { backoff, unless } from "./wait.ts";
 
 const chunk = 64;
@@ -163,16 +164,21 @@ export class Delivery {
     return { entry: { sandbox_id, host, tenant, sequence, cursor }, message, headers, attempts: 0 };
   }
 
+  /** Whether this process may still send; what it may not stays where it is, for the next tenure. */
+  get #goesOn(): boolean {
+    return !this.#end.signal.aborted && !this.#options.session.down.aborted && this.#options.mayPublish();
+  }
+
   /** Puts as many lanes to work as may be. */
   #publish(): void {
-    while (this.#inFlight < maxInFlight && !this.#end.signal.aborted && this.#options.mayPublish()) {
+    while (this.#inFlight < maxInFlight && this.#goesOn) {
       const lane = this.#lanes.ready.shift();
       const item = lane?.queue[0]?.item;
       if (lane === undefined || item === undefined) return;
       this.#inFlight += 1;
       this.#deliver(item)
         .then(
-          () => this.#delivered(lane),
+          (outcome) => outcome && this.#delivered(lane, outcome),
           (error: unknown) => this.#failed(lane, item, error),
         )
         .catch((error: unknown) => this.#options.onBlocked(`the journal cannot be read: ${words(error)}`))
@@ -183,21 +189,19 @@ export class Delivery {
     }
   }
 
-  async #deliver(item: Item): Promise<void> {
-    const { entry, message, headers } = item;
+  /** What became of it once the stream has it; undefined when it was not sent, since another may be sending by now. */
+  async #deliver(item: Item): Promise<Outcome | undefined> {
+    const { entry } = item;
     // A predecessor may have sent it at any time.
     const sentMs = entry.cursor <= this.#inherited ? Infinity : item.sentAt === undefined ? 0 : bootMs() - item.sentAt;
-    if (await this.#history.has(entry, sentMs)) {
-      this.counts.duplicates += 1;
-      return;
-    }
+    if (await this.#history.has(entry, sentMs)) return "duplicates";
+    if (!this.#goesOn) return undefined;
     item.sentAt ??= bootMs();
-    const ack = await this.#options.client.publish(message.subject, message.payload, { msgID: message.id, headers });
-    if (ack.duplicate) this.counts.duplicates += 1;
-    else this.counts.published += 1;
+    return publish(this.#options.client, item);
   }
 
-  #delivered(lane: Lane): void {
+  #delivered(lane: Lane, outcome: Outcome): void {
+    this.counts[outcome] += 1;
     if (this.#end.signal.aborted) return;
     const wasBlocked = lane.error !== undefined;
     this.#lanes.delivered(lane);

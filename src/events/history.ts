@@ -39,7 +39,7 @@ export class StreamHistory {
     const { sandbox_id, sequence } = event;
     let last = this.#last.get(sandbox_id);
     if (last === undefined) {
-      last = await unless(this.#lastSequence(event), this.#session.down).catch(ifForbidden);
+      last = await unless(this.#lastSequence(event), this.#session.down).catch(ifUnreadable);
       if (this.#last.size >= mostKnown) this.#last.clear();
       this.#last.set(sandbox_id, last ?? 0);
     }
@@ -104,9 +104,9 @@ async function lastOn(manager: JetStreamManager, subject: string): Promise<Ident
   }
 }
 
-/** A login that may publish but not read the stream: at least once is what it gets. */
-function ifForbidden(error: unknown): undefined {
-  const cause = error instanceof Error ? error.cause : undefined;
-  if (cause instanceof Error && cause.name === "PermissionViolationError") return undefined;
-  throw error;
+/** A login that may publish but not read the stream gets at least once; that there is no stream is told by what is sent next. */
+function ifUnreadable(error: unknown): undefined {
+  if (!(error instanceof Error)) throw error;
+  const forbidden = error.cause instanceof Error && error.cause.name === "PermissionViolationError";
+  if (!forbidden && error.name !== "StreamNotFoundError") throw error;
 }
