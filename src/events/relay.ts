@@ -9,6 +9,7 @@ import { StreamKeeper } from "./stream.ts";
 const renewEveryMs = 2_000;
 const staleMs = 10_000;
 const publishTimeoutMs = 5_000;
+const attendAgainMs = 10_000;
 
 export interface RelayOptions {
   journal: Journal;
@@ -22,6 +23,8 @@ export interface RelayOptions {
   logger: Logger;
   /** How long `dispose` goes on relaying what is committed. @default 2000 */
   drainMs?: number;
+  /** How often the journal hears that this target is configured. @default 3600000 */
+  attendEveryMs?: number;
   /** @default 10 000 entries, 16 MiB */
   readAhead?: ReadAhead;
 }
@@ -55,7 +58,7 @@ class JournalRelay implements Relay {
   readonly #stop = new AbortController();
   readonly #keeper: StreamKeeper;
   readonly #role: string;
-  readonly #done: Promise<void>;
+  readonly #done: Promise<unknown>;
   readonly #past = { published: 0, duplicates: 0, failures: 0 };
   #state: RelayStatus["state"] = "disconnected";
   #delivery: Delivery | undefined;
@@ -68,12 +71,12 @@ class JournalRelay implements Relay {
     this.#logger = options.logger.child({ part: "relay" });
     this.#keeper = new StreamKeeper(this.#logger);
     this.#role = `relay:${options.target}`;
-    this.#done = this.#run();
+    this.#done = Promise.all([this.#run(), this.#attend()]);
   }
 
   status(): RelayStatus {
-    const { journal, target } = this.#options;
-    const cursor = this.#delivery?.cursor ?? journal.relayCursor(target).cursor;
+    const { journal } = this.#options;
+    const cursor = this.#cursor();
     const counts = this.#delivery?.counts;
     return {
       state: this.#state,
@@ -85,6 +88,10 @@ class JournalRelay implements Relay {
       duplicates: this.#past.duplicates + (counts?.duplicates ?? 0),
       failures: this.#past.failures + (counts?.failures ?? 0),
     };
+  }
+
+  #cursor(): number {
+    return this.#delivery?.cursor ?? this.#options.journal.relayCursor(this.#options.target).cursor;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -128,6 +135,21 @@ class JournalRelay implements Relay {
       }
       // A session that is over only for the relay is not taken up again at once.
       if (!session.down.aborted) await pause(100, over);
+    }
+  }
+
+  /** Whatever is dropped unsent is told as lost as long as this target is configured, also while nothing can be sent to it. */
+  async #attend(): Promise<void> {
+    const { journal, target, attendEveryMs = 3_600_000 } = this.#options;
+    while (!this.#stop.signal.aborted) {
+      let next = attendEveryMs;
+      try {
+        await journal.setRelayCursor(target, this.#cursor());
+      } catch (error) {
+        this.#logger.warn({ err: error }, "the journal cannot be told of the relay");
+        next = attendAgainMs;
+      }
+      await pause(next, this.#stop.signal);
     }
   }
 

@@ -47,7 +47,18 @@ export function dropAged(numbering: Numbering, olderThanMs: number): boolean {
   return dropped === batch;
 }
 
-/** Drops entries in this order until `enough`, then tells each sandbox what no relay had delivered yet. */
+/**
+ * Forgets relays that nobody has spoken for since a time, in a transaction: their target is no longer configured. The last one stays,
+ * since a host that slept for long has not changed its target.
+ */
+export function forgetRelays({ tables }: Numbering, olderThanMs: number): void {
+  const relays = tables.relays.keys({}).map((target) => ({ target, at: tables.relays.get(target)?.at ?? "" }));
+  const [, ...others] = relays.sort((a, b) => (a.at < b.at ? 1 : -1));
+  const limit = new Date(olderThanMs).toISOString();
+  for (const { target, at } of others) if (at < limit) tables.relays.remove(target);
+}
+
+/** Drops entries in this order until `enough`, then tells each sandbox what some relay had not delivered yet. */
 function drop(
   numbering: Numbering,
   positions: Iterable<string>,

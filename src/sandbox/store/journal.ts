@@ -58,8 +58,8 @@ export class StoreJournal implements Journal {
   /** Only forward: a relay that was stopped and wakes late must not undo what its successor delivered. */
   async setRelayCursor(target: string, cursor: number): Promise<void> {
     await this.#database.transact(() => {
-      if (cursor <= this.relayCursor(target).cursor) return;
-      this.#tables.relays.put(part(target), { cursor, at: new Date(this.#clock()).toISOString() });
+      const furthest = Math.max(cursor, this.relayCursor(target).cursor);
+      this.#tables.relays.put(part(target), { cursor: furthest, at: new Date(this.#clock()).toISOString() });
     });
   }
 

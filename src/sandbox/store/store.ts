@@ -1,7 +1,7 @@
 import path from "node:path";
 import { SandboxError } from "../../errors.ts";
 import type { Logger } from "../../logger.ts";
-import { dropAged, dropOverflow } from "./bound.ts";
+import { dropAged, dropOverflow, forgetRelays } from "./bound.ts";
 import type { Database } from "./database.ts";
 import { Doorbell } from "./doorbell.ts";
 import { StoreJournal } from "./journal.ts";
@@ -113,8 +113,11 @@ export class LmdbStore extends RecordReads implements Store {
 
   async prune(): Promise<void> {
     this.#database.freeDeadReaders();
-    await this.#database.transact(() => this.#processes.removeDead());
     const limitMs = this.#options.clock() - this.#options.endedDays * dayMs;
+    await this.#database.transact(() => {
+      this.#processes.removeDead();
+      forgetRelays(this.#numbering, limitMs);
+    });
     // Entries first: what of them was never relayed is told under sandboxes that still have a record.
     await this.#repeat(() => dropAged(this.#numbering, limitMs));
     await this.#repeat(() => dropOverflow(this.#numbering, this.#options.journalMaxBytes));

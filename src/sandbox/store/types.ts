@@ -223,6 +223,10 @@ export interface Journal {
   onAppend(listener: () => void): () => void;
   /** Position of a relay, by NATS target: all entries up to it are acknowledged. 0 at first. */
   relayCursor(target: string): { cursor: number; at?: string };
+  /**
+   * Only forward. A relay also says with it that its target is configured, at its begin and now and then: what it has not
+   * acknowledged is told when it is dropped. A target that is no longer spoken for is forgotten when ended sandboxes are.
+   */
   setRelayCursor(target: string, cursor: number): Promise<void>;
 }
 
