@@ -128,31 +128,11 @@ export class Runtime implements AsyncDisposable {
   async #publisher(store: Store, backend: SandboxBackend, host: string): Promise<Publisher | undefined> {
     const { nats, tenant, policy } = this.#config;
     if (!nats) return undefined;
-    const [{ startPublisher }, { memoryBudgetMb }, { memoryLimitMb }] = await Promise.all([
+    const [{ startPublisher }, { hostOffer }] = await Promise.all([
       import("./events/publisher.ts"),
-      import("./sandbox/backend.ts"),
-      import("./sandbox/admission.ts"),
+      import("./sandbox/host-up.ts"),
     ]);
-    let capacity = { cpus: 0, memory_bytes: 0 };
-    backend.engine().then(
-      ({ cpus, memory_bytes }) => {
-        capacity = { cpus, memory_bytes };
-      },
-      () => {},
-    );
-    const hostUp = () => {
-      const live = store.liveSandboxes();
-      return {
-        version: this.#around.version,
-        capacity: {
-          ...capacity,
-          sandboxes: live.length,
-          sandboxes_limit: policy.maxima.sandboxes,
-          memory_used_mb: live.reduce((sum, record) => sum + memoryBudgetMb(record.resources), 0),
-          memory_limit_mb: memoryLimitMb(policy, capacity.memory_bytes),
-        },
-      };
-    };
+    const hostUp = hostOffer({ backend, store, policy, version: this.#around.version });
     return startPublisher({ login: nats, store, host, tenant, hostUp, logger: this.#logger });
   }
 

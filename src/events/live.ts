@@ -1,11 +1,8 @@
-import type { z } from "zod";
-import type { Actor, SandboxState, StatsData, transientEvents } from "../sandbox/events.ts";
+import type { Actor, HostUp, SandboxState, StatsData } from "../sandbox/events.ts";
 import { pause } from "../sandbox/wait.ts";
 import type { NatsLink, NatsSession } from "./connection.ts";
 import { type TransientEvent, toTransientMessage } from "./envelope.ts";
 import { hostSandbox } from "./subject.ts";
-
-export type HostUp = z.infer<(typeof transientEvents)["host.up"]>;
 
 export interface LiveOptions {
   link: NatsLink;

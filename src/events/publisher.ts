@@ -1,7 +1,8 @@
 import type { Logger } from "../logger.ts";
+import type { HostUp } from "../sandbox/events.ts";
 import type { Store } from "../sandbox/store/types.ts";
 import { type LinkStatus, openLink } from "./connection.ts";
-import { type HostUp, type Live, startLive } from "./live.ts";
+import { type Live, startLive } from "./live.ts";
 import { type NatsLogin, relayTarget } from "./login.ts";
 import { type RelayStatus, startRelay } from "./relay.ts";
 
@@ -36,12 +37,15 @@ export function startPublisher({ login, store, host, tenant, hostUp, logger }: P
     link,
     logger,
   });
-  const live = startLive({ link, host, tenant, hostUp, speaks: () => relay.status().state === "relaying" });
+  // The one to relay speaks for the host, also while there is no stream to relay to.
+  const speaks = () => ["no_stream", "relaying"].includes(relay.status().state);
+  const live = startLive({ link, host, tenant, hostUp, speaks });
   const undelivered = () => {
     const { cursor } = store.journal.relayCursor(target);
     const [next] = store.journal.after(cursor, { limit: 1 });
     if (next === undefined || Date.now() - Date.parse(next.time) < lateMs) return undefined;
-    const why = link.status().error ?? relay.status().blocked[0]?.error ?? "the server that relays logs the reason";
+    const { blocked, error } = relay.status();
+    const why = link.status().error ?? error ?? blocked[0]?.error ?? "the server that relays logs the reason";
     return `NATS has not taken the events after ${cursor} yet (${why}); here they are whole, and they go there later.`;
   };
   let disposed: Promise<void> | undefined;

@@ -2,7 +2,7 @@ import type { Logger } from "../logger.ts";
 import type { Journal, Roles } from "../sandbox/store/types.ts";
 import { pause } from "../sandbox/wait.ts";
 import type { NatsLink, NatsSession } from "./connection.ts";
-import { Delivery } from "./delivery.ts";
+import { Delivery, type DeliveryOptions } from "./delivery.ts";
 import type { ReadAhead } from "./lanes.ts";
 import { StreamKeeper } from "./stream.ts";
 
@@ -30,8 +30,10 @@ export interface RelayOptions {
 }
 
 export interface RelayStatus {
-  /** `standby`: another process relays. */
-  state: "disconnected" | "no_stream" | "standby" | "relaying" | "stopped";
+  /** `standby`: another process is the one to relay; with `no_stream` and `relaying` it is this one. */
+  state: "disconnected" | "standby" | "no_stream" | "relaying" | "stopped";
+  /** Why there is no stream. */
+  error?: string;
   /** All entries up to here are acknowledged. */
   cursor: number;
   /** Entries of the journal beyond it. */
@@ -78,8 +80,10 @@ class JournalRelay implements Relay {
     const { journal } = this.#options;
     const cursor = this.#cursor();
     const counts = this.#delivery?.counts;
+    const error = this.#state === "no_stream" ? this.#keeper.trouble : undefined;
     return {
       state: this.#state,
+      ...(error !== undefined && { error }),
       cursor,
       behind: Math.max(0, journal.newest() - Math.max(cursor, journal.oldest() - 1)),
       in_flight: this.#delivery?.inFlight ?? 0,
@@ -113,7 +117,7 @@ class JournalRelay implements Relay {
     this.#state = "stopped";
   }
 
-  /** Session after session; the role is held only by who is connected and has a stream, so that it goes to who can work. */
+  /** Session after session; the role is held only by who is connected, so that it goes to who can work. */
   async #run(): Promise<void> {
     const stop = this.#stop.signal;
     while (!stop.aborted) {
@@ -122,11 +126,9 @@ class JournalRelay implements Relay {
       if (session === undefined || stop.aborted) return;
       const over = AbortSignal.any([stop, session.down]);
       try {
-        this.#state = "no_stream";
-        const facts = await this.#keeper.ready({ nc: session.nc, down: over });
-        while (facts !== undefined && !over.aborted) {
+        while (!over.aborted) {
           this.#state = "standby";
-          if (await this.#hold()) await this.#relay(session, facts.duplicateWindowMs, over);
+          if (await this.#hold()) await this.#serve(session, over);
           else await pause(renewEveryMs, over);
         }
       } catch (error) {
@@ -153,8 +155,8 @@ class JournalRelay implements Relay {
     }
   }
 
-  async #relay(session: NatsSession, duplicateWindowMs: number, over: AbortSignal): Promise<void> {
-    const { journal, target, flushed, readAhead } = this.#options;
+  /** One tenure of the role: as soon as there is a stream, what is in the journal goes there. */
+  async #serve(session: NatsSession, over: AbortSignal): Promise<void> {
     const lost = new AbortController();
     let heldAt = performance.now();
     const renew = setInterval(() => {
@@ -170,7 +172,23 @@ class JournalRelay implements Relay {
       lost.abort();
       return false;
     };
+    const tenure = AbortSignal.any([over, lost.signal]);
+    this.#state = "no_stream";
+    try {
+      const facts = await this.#keeper.ready({ nc: session.nc, down: tenure });
+      if (facts) await this.#relay(session, { ...facts, mayPublish }, tenure);
+    } finally {
+      clearInterval(renew);
+      if (!lost.signal.aborted) await this.#options.roles?.release(this.#role).catch(() => {});
+    }
+  }
 
+  async #relay(
+    session: NatsSession,
+    tenure: Pick<DeliveryOptions, "mayPublish" | "duplicateWindowMs">,
+    over: AbortSignal,
+  ): Promise<void> {
+    const { journal, target, flushed, readAhead } = this.#options;
     const { jetstream } = await import("@nats-io/jetstream");
     const { headers } = await import("@nats-io/transport-node");
     const delivery = new Delivery({
@@ -180,8 +198,7 @@ class JournalRelay implements Relay {
       target,
       session,
       flushed,
-      mayPublish,
-      duplicateWindowMs,
+      ...tenure,
       ...(readAhead && { readAhead }),
       onBlocked: (reason) => this.#blocked(reason),
       onNoStream: () => this.#lookAfterStream(session),
@@ -190,12 +207,10 @@ class JournalRelay implements Relay {
     this.#state = "relaying";
     this.#logger.info({ cursor: delivery.cursor, newest: journal.newest() }, "relaying events to NATS");
     try {
-      await delivery.run(AbortSignal.any([over, lost.signal]));
+      await delivery.run(over);
     } finally {
-      clearInterval(renew);
       this.#delivery = undefined;
       for (const count of ["published", "duplicates", "failures"] as const) this.#past[count] += delivery.counts[count];
-      if (!lost.signal.aborted) await this.#options.roles?.release(this.#role).catch(() => {});
     }
   }
 

@@ -89,19 +89,27 @@ function meets(pattern: string, subject: string, share: "whole" | "part"): boole
 export class StreamKeeper {
   readonly #logger: Logger;
   #said = "";
+  #trouble: string | undefined;
 
   constructor(logger: Logger) {
     this.#logger = logger;
+  }
+
+  /** Why there is no stream, from the last look. */
+  get trouble(): string | undefined {
+    return this.#trouble;
   }
 
   /** Resolves when there is a stream to publish to; undefined when the session ends before. */
   async ready(session: NatsSession): Promise<StreamFacts | undefined> {
     for (let attempt = 0; !session.down.aborted; attempt += 1) {
       try {
-        return await unless(this.ensure(session), session.down);
+        const facts = await unless(this.ensure(session), session.down);
+        this.#trouble = undefined;
+        return facts;
       } catch (error) {
-        const words = error instanceof Error ? error.message : String(error);
-        this.#say("warn", `events cannot be relayed: JetStream answers ${quoted(words)}; they wait in the journal`);
+        this.#trouble = `JetStream answers ${quoted(error instanceof Error ? error.message : String(error))}`;
+        this.#say("warn", `events cannot be relayed: ${this.#trouble}; they wait in the journal`);
         await pause(backoff(attempt, 500, 10_000), session.down);
       }
     }

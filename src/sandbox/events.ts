@@ -171,6 +171,8 @@ export const transientEvents = {
   }),
 } as const;
 
+export type HostUp = z.infer<(typeof transientEvents)["host.up"]>;
+
 export type JournaledType = keyof typeof journaledEvents;
 export type TransientType = keyof typeof transientEvents;
 export type EventType = JournaledType | TransientType;
