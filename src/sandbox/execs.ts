@@ -9,7 +9,7 @@ import { listExecs } from "./exec-list.ts";
 import { pastExec, unknownExec } from "./exec-records.ts";
 import { execStart, feedStdin, orHalfGiven, type Started } from "./exec-start.ts";
 import { followed } from "./follow.ts";
-import type { ExecSnapshot, ExecView, Guest } from "./guest/types.ts";
+import type { ExecSnapshot, ExecView, Guest, GuestExec } from "./guest/types.ts";
 import { newExecId } from "./ids.ts";
 import { ingest } from "./ingest.ts";
 import { isTerminal, requireBorn, requireInside, requireRunning } from "./lifecycle.ts";
@@ -22,6 +22,8 @@ const defaultWaitS = 30;
 const defaultOutputBytes = 16 * 1024;
 /** A start that was cancelled may get through after the first try to kill it. */
 const cancelAgainMs = 500;
+/** Events among which an exec's start is looked for. */
+const lookedBack = 100;
 
 /** Running commands. */
 export class Execs {
@@ -44,10 +46,11 @@ export class Execs {
         record.sandbox_id,
         call.signal,
         async (guest) => {
+          const asked = this.#core.store.journal.newest();
           const work = this.#start(guest, execId, started, { ...view, wait_ms: left() }, call.signal);
           const report = left() > 0 ? call.progress : undefined;
           const snapshot = await followed(work, guest, execId, { stdout: 0, stderr: 0 }, report);
-          return this.#answer(record, guest, snapshot, view, started.start.timeout_ms);
+          return this.#answer(record, guest, asked, snapshot, view, started.start.timeout_ms);
         },
         // The id makes it start once, however often it is asked; stdin that is fed would come twice.
         { repeatable: started.feed === undefined },
@@ -90,10 +93,11 @@ export class Execs {
         record.sandbox_id,
         call.signal,
         async (guest) => {
+          const asked = this.#core.store.journal.newest();
           const waitMs = left();
           const work = abortable(guest.viewExec(execId, { ...view, wait_ms: waitMs }, call.signal), call.signal);
           const report = waitMs > 0 ? call.progress : undefined;
-          return this.#answer(record, guest, await followed(work, guest, execId, offsets, report), view);
+          return this.#answer(record, guest, asked, await followed(work, guest, execId, offsets, report), view);
         },
         { repeatable: true },
       );
@@ -150,7 +154,8 @@ export class Execs {
         call.signal,
         async (guest) => {
           await abortable(guest.killExec(execId, kill, call.signal), call.signal);
-          return this.#answer(record, guest, await guest.viewExec(execId, view, call.signal), view);
+          const asked = this.#core.store.journal.newest();
+          return this.#answer(record, guest, asked, await guest.viewExec(execId, view, call.signal), view);
         },
         { repeatable: true },
       );
@@ -163,10 +168,14 @@ export class Execs {
     return listExecs(this.#core, sandbox, call);
   }
 
-  /** Journals what the answer told, then renders it. */
+  /**
+   * Journals what the answer told, then renders it.
+   * @param asked the journal's newest cursor before the guest was asked
+   */
   async #answer(
     record: SandboxRecord,
     guest: Guest,
+    asked: number,
     snapshot: ExecSnapshot,
     view: ExecView,
     timeoutMs?: number,
@@ -176,11 +185,23 @@ export class Execs {
     if (snapshot.facts) await ingest(this.#core, id, snapshot.facts, guest);
     const now = store.sandbox(id);
     return execResult(snapshot, view, {
-      eventCursor: String(store.journal.newest()),
+      eventCursor: String(this.#cursor(id, snapshot.exec, asked)),
       memoryMb: record.resources.memory_mb,
       timeoutMs,
       ttlRemainingMs: now && leaseLeftMs(now),
     });
+  }
+
+  /**
+   * Where to go on after an answer. Meanwhile others may have told what it does not say yet, the end of the exec first of all; but
+   * that the exec started is no news to who reads it.
+   */
+  #cursor(sandboxId: string, exec: GuestExec, asked: number): number {
+    const { journal } = this.#core.store;
+    if (exec.status !== "running") return journal.newest();
+    const since = journal.after(asked, { limit: lookedBack, sandboxId });
+    const started = since.find(({ type, data }) => type === "exec.started" && data["exec_id"] === exec.exec_id);
+    return started?.cursor ?? asked;
   }
 
   #orUnknown(error: unknown, record: SandboxRecord, execId: string): unknown {

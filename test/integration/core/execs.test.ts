@@ -1,5 +1,8 @@
 import { expect, it, vi } from "vitest";
-import type { ExecView, Guest } from "../../../src/sandbox/guest/types.ts";
+import type { ExecSnapshot, ExecView, Guest } from "../../../src/sandbox/guest/types.ts";
+import { drainFacts } from "../../../src/sandbox/ingest.ts";
+import type { ExecResult } from "../../../src/sandbox/views.ts";
+import { deadline } from "../../../src/sandbox/wait.ts";
 import { call, entries, fakeOf, recordOf, type TestProcess, told, World } from "../../support/core.ts";
 import { eventually } from "../../support/server.ts";
 
@@ -22,6 +25,66 @@ async function starts(process: TestProcess, id: string) {
   await process.core.connections.drop(id);
   return asked;
 }
+
+/** Lets the exec end, and another process tell of it, once the guest has said that it runs and before the caller hears that. */
+async function endsBehind(process: TestProcess, other: TestProcess, id: string) {
+  const guest = await process.core.connections.guest(id);
+  const end = async (snapshot: ExecSnapshot): Promise<ExecSnapshot> => {
+    if (snapshot.exec.status !== "running") return snapshot;
+    const others = await other.core.connections.guest(id);
+    await others.killExec(snapshot.exec.exec_id, { grace_ms: 0 });
+    await drainFacts(other.core, id, others, deadline(5_000));
+    return snapshot;
+  };
+  const [startExec, viewExec] = [guest.startExec.bind(guest), guest.viewExec.bind(guest)];
+  vi.spyOn(guest, "startExec").mockImplementation(async (...args) => end(await startExec(...args)));
+  vi.spyOn(guest, "viewExec").mockImplementation(async (...args) => end(await viewExec(...args)));
+}
+
+it.each<[string, (process: TestProcess, id: string, endsNow: () => Promise<void>) => Promise<ExecResult>]>([
+  [
+    "exec_run",
+    async ({ service }, id, endsNow) => {
+      await endsNow();
+      return service.execRun(id, { command: "sleep 600", wait_s: 0 }, call);
+    },
+  ],
+  [
+    "exec_run until output",
+    async ({ service }, id, endsNow) => {
+      await endsNow();
+      return service.execRun(id, { command: "echo on; sleep 600", until: "output" }, call);
+    },
+  ],
+  [
+    "exec_output",
+    async ({ service }, id, endsNow) => {
+      const { exec_id } = await service.execRun(id, { command: "sleep 600", wait_s: 0 }, call);
+      await endsNow();
+      return service.execOutput(id, exec_id, {}, call);
+    },
+  ],
+  [
+    "exec_kill",
+    async ({ service }, id, endsNow) => {
+      const { exec_id } = await service.execRun(id, { command: "sleep 600", wait_s: 0 }, call);
+      await endsNow();
+      return service.execKill(id, exec_id, { signal: "CONT" }, call);
+    },
+  ],
+])("what follows the cursor of %s has the end, also when another process told it meanwhile", async (_, ask) => {
+  const world = new World();
+  const [process, other] = [await world.process(), await world.process()];
+  const id = await process.create();
+  const answer = await ask(process, id, () => endsBehind(process, other, id));
+  expect(answer.status).toBe("running");
+  expect(told(process.store, id, "exec.completed")).toHaveLength(1);
+  const { events } = await process.service.events(
+    { sandbox_id: id, exec_id: answer.exec_id, after: answer.event_cursor },
+    call,
+  );
+  expect(events.map(({ type }) => type)).toEqual(["exec.completed"]);
+});
 
 it("a connection that breaks while a call waits: the exec ran once and the call gets its end, within its own wait", async () => {
   const world = new World();
