@@ -37,6 +37,7 @@ export function newRecord(
     labels: request.labels ?? {},
     env_keys: Object.keys(request.env ?? {}).sort(),
     origin: { client: call.client, folder: call.folder },
+    ...trace(call),
     warm: ids.warm ?? false,
     creator: core.store.processId,
     created_at: now,
@@ -85,6 +86,7 @@ export function markReady(tx: Tx, record: SandboxRecord, durationMs: number): vo
     type: "lifecycle.ready",
     data: { duration_ms: durationMs, ...(record.image_digest && { image_digest: record.image_digest }) },
     actor: { kind: "system" },
+    ...trace(record),
     ...(record.request_id && { request_id: record.request_id }),
   });
 }

@@ -5,8 +5,9 @@ import type { Actor } from "./events.ts";
 
 /** How whoever made a call stands in the events it led to. */
 export const agent = (call: Call): Actor => ({ kind: "agent", client: call.client });
-export const trace = (call: Call): { traceparent?: string } =>
-  call.traceparent ? { traceparent: call.traceparent } : {};
+/** The trace of a call, or of one that a record keeps. */
+export const trace = ({ traceparent }: Pick<Call, "traceparent">): { traceparent?: string } =>
+  traceparent ? { traceparent } : {};
 
 /** Tells of a refusal by the policy; it belongs to no sandbox, so the host's own subject carries it. */
 export async function recordDenial(core: Core, denied: PolicyDenied, call: Call, sandboxId = "_host"): Promise<void> {

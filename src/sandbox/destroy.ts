@@ -1,5 +1,7 @@
 import { SandboxError } from "../errors.ts";
 import { requireThisEngine } from "./access.ts";
+import type { Call } from "./api.ts";
+import { trace } from "./caller.ts";
 import type { Core } from "./core.ts";
 import { lastFacts } from "./ingest.ts";
 import { isTerminal } from "./lifecycle.ts";
@@ -15,7 +17,7 @@ import { deadline } from "./wait.ts";
 export async function destroySandbox(
   core: Core,
   record: SandboxRecord,
-  client: string,
+  call: Call,
   stopCreating: () => Promise<void>,
 ): Promise<Destroyed> {
   const id = record.sandbox_id;
@@ -24,7 +26,8 @@ export async function destroySandbox(
   await core.store.write((tx) => {
     const current = tx.sandbox(id);
     if (!current || current.ending || isTerminal(current.state)) return;
-    tx.putSandbox({ ...current, ending: { reason: "request", at: new Date().toISOString(), client, ...totals } });
+    const asked = { client: call.client, ...trace(call) };
+    tx.putSandbox({ ...current, ending: { reason: "request", at: new Date().toISOString(), ...asked, ...totals } });
   });
   await stopCreating();
   await lastFacts(core, id);

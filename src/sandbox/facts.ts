@@ -13,18 +13,24 @@ export interface ExecMeta {
   traceparent?: string;
 }
 
+/** Who asked for something, as its events tell. */
+export interface Asked {
+  actor: Actor;
+  traceparent?: string;
+}
+
 /**
  * Turns facts of a guest into state and events, inside one transaction. Whoever reads them, each counts once: only facts above
  * the record's cursor are taken, and the cursor moves with them. Facts are untrusted: they can tell of their own sandbox only, of
  * execs that a server of the install started, of each once, and of everything else so often.
- * @param pauser who asked for a pause or its end that the facts tell of. @default the guest
+ * @param asked who asked for a pause or its end that the facts tell of, and its trace. @default the guest
  */
 export function applyFacts(
   core: Core,
   tx: Tx,
   sandboxId: string,
   facts: readonly GuestFact[],
-  pauser: Actor = { kind: "guest" },
+  asked: Asked = { actor: { kind: "guest" } },
 ): void {
   const before = tx.sandbox(sandboxId);
   if (!before || isTerminal(before.state)) return;
@@ -32,14 +38,14 @@ export function applyFacts(
   for (const fact of facts) {
     if (fact.seq <= record.fact_cursor) continue;
     record = { ...record, fact_cursor: fact.seq };
-    if (!isMadeUp(core.store.installId, fact)) record = applyFact(core, tx, record, fact, pauser);
+    if (!isMadeUp(core.store.installId, fact)) record = applyFact(core, tx, record, fact, asked);
   }
   // Once for all of them: a record has many indexes, and an exec is two facts.
   if (record !== before) tx.putSandbox(record);
 }
 
 /** Tells the fact; returns the record as it is after it. */
-function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact, pauser: Actor): SandboxRecord {
+function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact, asked: Asked): SandboxRecord {
   const id = record.sandbox_id;
   switch (fact.kind) {
     case "boot":
@@ -110,8 +116,8 @@ function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact, p
     case "resumed": {
       const paused = fact.kind === "paused";
       if ((record.state === "paused") === paused || record.state === "creating") return record;
-      const after = pauser.kind === "guest" ? counted(core, record, "count") : record;
-      return after ? changePaused(tx, after, paused, pauser) : record;
+      const after = asked.actor.kind === "guest" ? counted(core, record, "count") : record;
+      return after ? changePaused(tx, after, paused, asked) : record;
     }
     default:
       return record;
@@ -149,14 +155,14 @@ export function completeExec(
 }
 
 /** Moves between running and paused, with its event; returns the record after it. */
-export function changePaused(tx: Tx, record: SandboxRecord, paused: boolean, actor: Actor): SandboxRecord {
+export function changePaused(tx: Tx, record: SandboxRecord, paused: boolean, asked: Asked): SandboxRecord {
   const state = paused ? "paused" : "running";
   const after: SandboxRecord = { ...record, state };
   tx.putSandbox(after);
   tx.emit(record.sandbox_id, {
     type: paused ? "lifecycle.paused" : "lifecycle.resumed",
     data: { changed: { state: { old: record.state, new: state } } },
-    actor,
+    ...asked,
   });
   return after;
 }

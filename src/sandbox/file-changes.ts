@@ -29,6 +29,8 @@ export class FileChanges implements AsyncDisposable {
   add(sandboxId: string, changes: Change[], call: Call): void {
     const open = this.#pending.get(sandboxId);
     if (open) {
+      // What was told before is not of its trace.
+      if (open.changes.size === 0) open.call = call;
       for (const change of changes) open.changes.set(change.path, merged(open.changes.get(change.path), change));
       return;
     }

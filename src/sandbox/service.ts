@@ -141,7 +141,7 @@ export class SandboxService implements Sandboxes {
   async destroy(sandbox: string, call: Call): Promise<Destroyed> {
     const record = findSandbox(this.#core, sandbox);
     await this.#files.flush(record.sandbox_id);
-    return destroySandbox(this.#core, record, call.client, () => this.#creator.stop(record.sandbox_id));
+    return destroySandbox(this.#core, record, call, () => this.#creator.stop(record.sandbox_id));
   }
 
   execRun(sandbox: string, request: ExecRequest, call: Call): Promise<ExecResult> {

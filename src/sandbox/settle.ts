@@ -1,5 +1,6 @@
 import { SandboxError } from "../errors.ts";
 import type { BackendStatus } from "./backend.ts";
+import { trace } from "./caller.ts";
 import type { Core } from "./core.ts";
 import type { Actor } from "./events.ts";
 import { applyFacts, completeExec } from "./facts.ts";
@@ -114,6 +115,7 @@ function endSandbox(
         uptime_ms: record.ready_at ? Math.max(0, Date.parse(at) - Date.parse(record.ready_at)) : null,
       },
       actor: { kind: "engine" },
+      ...trace(record.ending ?? {}),
       ...(cause && { cause }),
     }).id;
   }
@@ -124,6 +126,7 @@ function endSandbox(
       totals: { ...totals, execs: record.execs_total },
     },
     actor,
+    ...trace(record.ending ?? {}),
     ...(cause && { cause }),
   });
   return ended;
@@ -156,6 +159,7 @@ export function failSandbox(
     type: "lifecycle.failed",
     data: { stage, code: error.code, message: error.message.slice(0, 1000), retryable: error.retryable },
     actor: { kind: "system" },
+    ...trace(record),
     ...(record.request_id && { request_id: record.request_id }),
   });
 }

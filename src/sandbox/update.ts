@@ -168,9 +168,10 @@ async function journalUpdate(
   call: Call,
 ): Promise<void> {
   const { ttl_s, idle_s, paused } = request;
+  const asked = { actor: agent(call), ...trace(call) };
   await core.store.write((tx) => {
     // With the cursor moved past them, nobody takes an older pause for news.
-    applyFacts(core, tx, id, facts, agent(call));
+    applyFacts(core, tx, id, facts, asked);
     const before = tx.sandbox(id);
     if (!before || isTerminal(before.state)) return;
     const after = updated(before, request);
@@ -178,10 +179,10 @@ async function journalUpdate(
     const told = Object.keys(changed).length > 0;
     if (told || before.growing_to_mb !== after.growing_to_mb) tx.putSandbox(after);
     if (told) {
-      tx.emit(id, { type: "lifecycle.updated", data: { changed }, actor: agent(call), ...trace(call) });
+      tx.emit(id, { type: "lifecycle.updated", data: { changed }, ...asked });
     }
     const now = tx.sandbox(id);
-    if (now && paused !== undefined && (now.state === "paused") !== paused) changePaused(tx, now, paused, agent(call));
+    if (now && paused !== undefined && (now.state === "paused") !== paused) changePaused(tx, now, paused, asked);
   });
 }
 

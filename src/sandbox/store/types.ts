@@ -38,6 +38,8 @@ export interface SandboxRecord {
   labels: Record<string, string>;
   env_keys: string[];
   origin: { client: string; folder: string };
+  /** Of the call that created it. */
+  traceparent?: string;
   warm: boolean;
   /** The word by which a warm sandbox was claimed from its guest. */
   claim?: string;
@@ -74,6 +76,7 @@ export interface SandboxRecord {
     reason: EndReason;
     at: string;
     client?: string;
+    traceparent?: string;
     cpu_ms?: number | null;
     peak_memory_bytes?: number | null;
   };
