@@ -21,6 +21,8 @@ export interface Core {
   readonly logger: Logger;
   /** Ends being settled by this process, by sandbox: several signs of one death share the work. */
   readonly settling: Map<string, Promise<void>>;
+  /** Who still has something to tell of a sandbox, told before its end is. */
+  readonly beforeEnd: Set<(sandboxId: string) => Promise<void>>;
   /** What others who follow the events do not have yet though they should, in words for an agent. */
   readonly undelivered?: () => string | undefined;
   /** Renders a journal entry as NATS consumers see it; given from outside, since the core knows no CloudEvents. */

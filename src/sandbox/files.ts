@@ -192,11 +192,6 @@ export class Files {
     return this.#transfers.download(sandbox, request, call);
   }
 
-  /** Tells now what is held back of a sandbox's changed files. */
-  flush(sandboxId: string): Promise<void> {
-    return this.#changes.flush(sandboxId);
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#changes[Symbol.asyncDispose]();
   }

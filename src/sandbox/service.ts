@@ -140,7 +140,6 @@ export class SandboxService implements Sandboxes {
 
   async destroy(sandbox: string, call: Call): Promise<Destroyed> {
     const record = findSandbox(this.#core, sandbox);
-    await this.#files.flush(record.sandbox_id);
     return destroySandbox(this.#core, record, call, () => this.#creator.stop(record.sandbox_id));
   }
 
@@ -244,7 +243,8 @@ export class SandboxService implements Sandboxes {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#creator.settled(3_000);
+    // What waits for nothing comes first: a client may have little patience with a server that ends.
     await this.#files[Symbol.asyncDispose]();
+    await this.#creator.settled(3_000);
   }
 }

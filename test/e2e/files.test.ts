@@ -1,5 +1,6 @@
+import { existsSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { startServer, type TestServer } from "../support/server.ts";
+import { eventually, startServer, type TestServer } from "../support/server.ts";
 
 /** An agent at work on the files of one sandbox. */
 let server: TestServer;
@@ -234,4 +235,22 @@ it("tells of every change", async () => {
   }
   expect(missing()).toEqual([]);
   expect(changes).toContainEqual(expect.objectContaining({ path: "moved/b.sh", op: "move" }));
+});
+
+it.each([
+  ["its client goes", async ({ client }: TestServer) => client.close()],
+  ["it is told to end", async ({ pid }: TestServer) => void process.kill(pid, "SIGTERM")],
+])("a server tells of the files it changed just before %s", async (_, end) => {
+  await using next = await startServer();
+  const { dataDir } = next;
+  await using ending = await startServer({ dataDir });
+  const { sandbox_id } = await ending.ok("sandbox_create");
+  const names = ["a", "b", "c"];
+  for (const path of names) await ending.ok("file_write", { sandbox_id, files: [{ path, content: "" }] });
+  await end(ending);
+  await eventually("it has ended", () => !existsSync(`/proc/${ending.pid}`));
+  const { events } = await next.ok("sandbox_events", { sandbox_id, after: "start", types: ["file.changed"] });
+  const told = (events as { changes: { path: string }[] }[]).flatMap(({ changes }) => changes);
+  expect(told.map(({ path }) => path)).toEqual(names);
+  await next.ok("sandbox_destroy", { sandbox_id });
 });

@@ -134,6 +134,7 @@ export class World {
       pool: options.pool ?? 0,
       logger,
       settling: new Map(),
+      beforeEnd: new Set(),
       toCloudEvent: (entry) => ({ ...entry }),
     };
     settleOnLoss(core);

@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from "vitest";
 import { SandboxError } from "../../../src/errors.ts";
-import { call, entries, fakeOf, recordOf, story, told, World } from "../../support/core.ts";
+import { call, fakeOf, recordOf, told, World } from "../../support/core.ts";
 import { eventually } from "../../support/server.ts";
 
 describe("an update", () => {
@@ -131,53 +131,6 @@ it("lists page by page, newest first, and filter by state, labels and origin", a
   // The row a page ended with may end in between.
   expect(await ask({ cursor: ids[1] })).toEqual(ids.slice(2));
   await expect(ask({ cursor: "sb_nothing" })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
-});
-
-describe("changed files", () => {
-  it("are told at once, then together; a destroy hurries the rest, and nothing follows the end", async () => {
-    const process = await new World().process();
-    const id = await process.create();
-    const write = (path: string, content = "x") => process.service.fileWrite(id, [{ path, content }], call);
-    await write("a");
-    await eventually("the first is told", () => told(process.store, id, "file.changed").length === 1);
-    await write("b");
-    await write("c", "1");
-    await write("c", "123");
-    await process.service.destroy(id, call);
-    expect(told(process.store, id, "file.changed")).toMatchObject([
-      { changes: [{ path: "a", op: "create", size_bytes: 1 }] },
-      {
-        changes: [
-          { path: "b", op: "create" },
-          { path: "c", op: "create", size_bytes: 3 },
-        ],
-      },
-    ]);
-    expect(story(process.store, id).at(-1)).toBe("lifecycle.destroyed");
-  });
-
-  it("after a death are not told any more", async () => {
-    const world = new World();
-    const process = await world.process();
-    const id = await process.create();
-    for (const path of ["a", "b"]) await process.service.fileWrite(id, [{ path, content: "x" }], call);
-    world.engine.crash(id);
-    await eventually("it has ended", () => recordOf(process.store, id).state === "ended");
-    await process.service[Symbol.asyncDispose]();
-    expect(story(process.store, id).at(-1)).toBe("lifecycle.destroyed");
-  });
-
-  it("with endless names are cut to what an event holds", async () => {
-    const process = await new World().process();
-    const id = await process.create();
-    const files = Array.from({ length: 300 }, (_, i) => ({ path: `${i}-${"n".repeat(200)}`, content: "" }));
-    await process.service.fileWrite(id, files, call);
-    await eventually("it is told", () => told(process.store, id, "file.changed").length === 1);
-    const [entry] = entries(process.store, id).filter(({ type }) => type === "file.changed");
-    expect(Buffer.byteLength(JSON.stringify(entry))).toBeLessThan(48 * 1024);
-    const { changes, omitted } = entry?.data ?? {};
-    expect((changes as unknown[]).length + Number(omitted)).toBe(300);
-  });
 });
 
 it("stats give the share of cpu since the sample before, and of the whole time at first", async () => {
