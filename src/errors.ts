@@ -53,7 +53,7 @@ const defaultNext: Record<ErrorCode, string> = {
   CONFLICT: "Use another request_id or name.",
   BACKEND_UNAVAILABLE: "Start the container engine (for Docker: `systemctl start docker`) and call again.",
   GUEST_UNAVAILABLE: "Call again; if it stays so, destroy the sandbox and create a new one.",
-  TIMEOUT: "Call again with a longer wait.",
+  TIMEOUT: "Call again; if it stays so, destroy the sandbox and create a new one.",
   ABORTED: "Nothing to do: the call was cancelled.",
   INTERNAL: "Call again; if it happens again, report it with the server's log.",
 };
@@ -80,15 +80,24 @@ export class SandboxError extends Error {
     this.next = options.next ?? defaultNext[code];
   }
 
-  /** Anything thrown, as a SandboxError: aborts become ABORTED, the unknown INTERNAL. */
+  /** Anything thrown, as a SandboxError: aborts become ABORTED or TIMEOUT, the unknown INTERNAL. */
   static from(error: unknown): SandboxError {
     if (error instanceof SandboxError) return error;
-    if (error instanceof Error && error.name === "AbortError") {
-      return new SandboxError("ABORTED", "The call was cancelled.", { cause: error });
-    }
+    if (error instanceof Error && (error.name === "AbortError" || isTimeout(error))) return givenUp(error);
     const words = error instanceof Error ? error.message : String(error);
     return new SandboxError("INTERNAL", `Unexpected failure: ${quoted(words)}`, { cause: error });
   }
+}
+
+const isTimeout = (reason: unknown): boolean => reason instanceof Error && reason.name === "TimeoutError";
+
+/**
+ * Why a wait ended without an answer, from what its signal was aborted with: TIMEOUT after a time limit of ours, else ABORTED.
+ * @param silent who did not do what, as it reads before "in time"
+ */
+export function givenUp(reason: unknown, silent = "What was asked for did not come", next?: string): SandboxError {
+  if (!isTimeout(reason)) return new SandboxError("ABORTED", "The call was cancelled.", { cause: reason });
+  return new SandboxError("TIMEOUT", `${silent} in time.`, { cause: reason, ...(next !== undefined && { next }) });
 }
 
 /** Whether this is a failure of ours with one of `codes`. */

@@ -7,6 +7,7 @@ import type { Guest } from "./guest/types.ts";
 import { abortable, deadline } from "./wait.ts";
 
 const connectMs = 15_000;
+const unreached = "The sandbox's guest could not be reached";
 
 interface Session {
   opening: Promise<Guest>;
@@ -42,14 +43,14 @@ export class Connections implements AsyncDisposable {
     if (this.#disposed) throw new SandboxError("ABORTED", "The server is shutting down.");
     const known = this.#sessions.get(sandboxId);
     if (known?.live && !known.live.isClosed) return known.live;
-    if (known && !known.live) return abortable(known.opening, signal);
+    if (known && !known.live) return abortable(known.opening, signal, unreached);
     const session: Session = { opening: this.#open(sandboxId) };
     this.#sessions.set(sandboxId, session);
     session.opening.then(
       (guest) => this.#adopt(sandboxId, session, guest),
       () => this.#forget(sandboxId, session),
     );
-    return abortable(session.opening, signal);
+    return abortable(session.opening, signal, unreached);
   }
 
   async #open(sandboxId: string): Promise<Guest> {

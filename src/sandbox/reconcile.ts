@@ -61,7 +61,7 @@ async function bringInStep(core: Core, record: SandboxRecord, status: BackendSta
   }
   if (creating) {
     logger.info({ sandbox_id: id, engine: status?.state ?? "absent" }, "removing what a dead server was creating");
-    await fail(core, record, "The server that was creating it ended.");
+    await fail(core, record, creatorEnded);
     return;
   }
   if (status?.state === "running") return;
@@ -75,10 +75,8 @@ async function adopt(core: Core, record: SandboxRecord): Promise<void> {
   try {
     const guest = await core.connections.guest(id, signal);
     const health = await guest.health(signal);
-    if (!health.lease.claimed) {
-      // Its env died with the creator: handing it out without would be silently wrong.
-      throw new SandboxError("INTERNAL", "The server that was creating it ended before it was complete.");
-    }
+    // Its env died with the creator: handing it out without would be silently wrong.
+    if (!health.lease.claimed) return await fail(core, record, leftIncomplete);
     await core.store.write((tx) => {
       const current = tx.sandbox(id);
       if (current?.state === "creating")
@@ -89,16 +87,24 @@ async function adopt(core: Core, record: SandboxRecord): Promise<void> {
     const failure = SandboxError.from(error);
     // This server is closing or the engine went away: neither says anything about the sandbox.
     if (failure.code === "ABORTED" || failure.code === "BACKEND_UNAVAILABLE") throw failure;
-    await fail(core, record, failure.message);
+    await fail(core, record, failure);
   }
 }
 
-async function fail(core: Core, record: SandboxRecord, message: string): Promise<void> {
+type Failure = Pick<SandboxError, "code" | "message" | "retryable">;
+
+const creatorEnded: Failure = { code: "ABORTED", message: "The server that was creating it ended.", retryable: true };
+const leftIncomplete: Failure = {
+  ...creatorEnded,
+  message: "The server that was creating it ended before it was complete.",
+};
+
+async function fail(core: Core, record: SandboxRecord, why: Failure): Promise<void> {
   await core.connections.drop(record.sandbox_id);
   await core.store.write((tx) => {
     const current = tx.sandbox(record.sandbox_id);
     if (current?.state !== "creating") return;
-    failSandbox(tx, current, "create", { code: "ABORTED", message, retryable: true });
+    failSandbox(tx, current, "create", why);
   });
   await core.backend.remove(record.sandbox_id);
 }

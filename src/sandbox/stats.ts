@@ -8,6 +8,7 @@ import { abortable, bounded } from "./wait.ts";
 
 const answerMs = 10_000;
 const lookedAtMs = 15_000;
+const untold = "The sandbox did not tell its stats";
 const hotShare = 0.8;
 
 /** Stats of sandboxes, with the share of cpu since the sample before. */
@@ -39,7 +40,7 @@ export class StatsReader {
   /** A fresh sample; those who ask at the same time cost the guest one answer. */
   async sample(sandboxId: string, signal?: AbortSignal): Promise<StatsView> {
     const underWay = this.#reading.get(sandboxId);
-    if (underWay) return abortable(underWay, signal);
+    if (underWay) return abortable(underWay, signal, untold);
     // Its own deadline: one who gives up must not take the answer from the others.
     const read = bounded(answerMs, (limit) =>
       withGuest(this.#core, sandboxId, limit, async (guest) => this.#view(guest, await guest.stats(limit)), {
@@ -59,7 +60,7 @@ export class StatsReader {
         this.#hot.delete(sandboxId);
       },
     );
-    return abortable(read, signal);
+    return abortable(read, signal, untold);
   }
 
   /** Sandboxes somebody asked for in the last while. */

@@ -1,10 +1,14 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { SandboxError } from "../errors.ts";
+import { givenUp } from "../errors.ts";
 
-/** Waits for a promise until the signal aborts; the work behind the promise goes on. Rejects with ABORTED. */
-export async function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+/**
+ * Waits for a promise until the signal aborts; the work behind the promise goes on. Rejects with ABORTED, or TIMEOUT when a deadline
+ * aborted it.
+ * @param silent who will not have done what then, as it reads before "in time"
+ */
+export async function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined, silent?: string): Promise<T> {
   if (!signal) return promise;
-  const aborted = () => new SandboxError("ABORTED", "The call was cancelled.", { cause: signal.reason });
+  const aborted = () => givenUp(signal.reason, silent);
   if (signal.aborted) {
     promise.catch(() => {});
     throw aborted();
@@ -34,7 +38,7 @@ export async function pause(ms: number, signal: AbortSignal): Promise<void> {
   await delay(ms, undefined, { signal, ref: false }).catch(() => {});
 }
 
-/** A signal that aborts with the given one or after `ms`. */
+/** A signal that aborts with the given one, or after `ms` with a TimeoutError. */
 export function deadline(ms: number, signal?: AbortSignal): AbortSignal {
   const timeout = AbortSignal.timeout(ms);
   return signal ? AbortSignal.any([signal, timeout]) : timeout;
@@ -43,7 +47,8 @@ export function deadline(ms: number, signal?: AbortSignal): AbortSignal {
 /** Work that gets a signal which aborts after `ms`. Leaves no timer behind, unlike `deadline`: for what is done many times a second. */
 export async function bounded<T>(ms: number, work: (limit: AbortSignal) => Promise<T>): Promise<T> {
   const limit = new AbortController();
-  const timer = setTimeout(() => limit.abort(), ms).unref();
+  const late = () => limit.abort(new DOMException(`Not done within ${ms} ms.`, "TimeoutError"));
+  const timer = setTimeout(late, ms).unref();
   try {
     return await work(limit.signal);
   } finally {

@@ -7,7 +7,7 @@ import {
 } from "node:http2";
 import { SandboxError } from "../../errors.ts";
 import { badHead, late, maxRefusalBytes, openStream, type Question } from "./exchange.ts";
-import { cancelled, refusal } from "./failures.ts";
+import { refusal, unanswered } from "./failures.ts";
 
 /**
  * The body of an answer as it comes, read only as fast as it is consumed. The head is awaited as long as any answer; every further
@@ -21,7 +21,7 @@ export async function* answerChunks(
   { stallMs, onTrailers }: { stallMs?: number; onTrailers?: (trailers: IncomingHttpHeaders) => void } = {},
 ): AsyncGenerator<Buffer> {
   const { what, signal } = question;
-  if (signal?.aborted) throw cancelled();
+  if (signal?.aborted) throw unanswered(what, signal);
   let stream: ClientHttp2Stream;
   try {
     stream = openStream(session, question);
@@ -34,7 +34,7 @@ export async function* answerChunks(
     failure ??= error;
     stream.close(constants.NGHTTP2_CANCEL);
   };
-  const onAbort = (): void => fail(cancelled());
+  const onAbort = (): void => fail(unanswered(what, signal));
   signal?.addEventListener("abort", onAbort, { once: true });
   let timer: NodeJS.Timeout | undefined = setTimeout(() => fail(late(what, answerMs)), answerMs);
   // Without an encoding set, a stream's chunks are buffers.

@@ -1,6 +1,6 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, constants, type IncomingHttpHeaders } from "node:http2";
 import { quoted, SandboxError } from "../../errors.ts";
-import { cancelled, refusal, unavailable } from "./failures.ts";
+import { refusal, unanswered, unavailable } from "./failures.ts";
 
 /** The protocol this server speaks; `guest-api` of every answer must say the same. */
 export const guestApi = "1";
@@ -67,7 +67,7 @@ export function exchange(
 ): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const { what, signal } = question;
-    if (signal?.aborted) return reject(cancelled());
+    if (signal?.aborted) return reject(unanswered(what, signal));
     let stream: ClientHttp2Stream;
     try {
       stream = openStream(session, question);
@@ -92,7 +92,7 @@ export function exchange(
         reject(error ?? gone(what));
       } else resolve(body);
     };
-    const onAbort = (): void => settle(cancelled());
+    const onAbort = (): void => settle(unanswered(what, signal));
     const limitMs = answerMs + (question.waitMs ?? 0) + byteCount(question.body ?? []) / slowestBytesPerMs;
     const timer = setTimeout(() => settle(late(what, limitMs)), limitMs);
     signal?.addEventListener("abort", onAbort, { once: true });

@@ -1,4 +1,4 @@
-import { type ErrorCode, quoted, SandboxError, type SandboxErrorOptions } from "../../errors.ts";
+import { type ErrorCode, givenUp, quoted, SandboxError, type SandboxErrorOptions } from "../../errors.ts";
 import { failure } from "./schemas.ts";
 
 /** The guest cannot be reached or talks nonsense. */
@@ -6,8 +6,9 @@ export function unavailable(message: string, options: SandboxErrorOptions = {}):
   return new SandboxError("GUEST_UNAVAILABLE", message, options);
 }
 
-export function cancelled(): SandboxError {
-  return new SandboxError("ABORTED", "The call was cancelled.");
+/** The signal aborted: whoever asked left, or had no time left for this question. */
+export function unanswered(what: string, signal: AbortSignal | undefined): SandboxError {
+  return givenUp(signal?.reason, `The sandbox's guest did not answer ${what}`);
 }
 
 /** What each code of the guest becomes. A code that is not here is not the guest's to give. */

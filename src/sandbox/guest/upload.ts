@@ -1,7 +1,7 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, constants } from "node:http2";
 import type { SandboxError } from "../../errors.ts";
 import { badHead, drained, late, maxRefusalBytes, openStream, type Question } from "./exchange.ts";
-import { cancelled, refusal, unavailable } from "./failures.ts";
+import { refusal, unanswered, unavailable } from "./failures.ts";
 
 /**
  * Sends a body of any length as fast as the guest reads it and gives the body of its 2xx answer. A guest that neither reads nor
@@ -15,7 +15,7 @@ export async function upload(
   gone: (what: string) => SandboxError,
 ): Promise<Buffer> {
   const { what, signal, maxBytes } = question;
-  if (signal?.aborted) throw cancelled();
+  if (signal?.aborted) throw unanswered(what, signal);
   let stream: ClientHttp2Stream;
   try {
     stream = openStream(session, { ...question, body: [] });
@@ -27,7 +27,7 @@ export async function upload(
     failure ??= error;
     stream.close(constants.NGHTTP2_CANCEL);
   };
-  const onAbort = (): void => fail(cancelled());
+  const onAbort = (): void => fail(unanswered(what, signal));
   signal?.addEventListener("abort", onAbort, { once: true });
   const timer = stallTimer(() => fail(late(what, stallMs)), stallMs);
   const answered = answerOf(stream, what, maxBytes, fail);

@@ -64,6 +64,16 @@ test("an engine that never answers is left when the caller cancels", async () =>
   await expect(listing).rejects.toMatchObject({ code: "ABORTED" });
 });
 
+test("an engine that does not answer within a deadline of ours is TIMEOUT, and said to be what is slow", async () => {
+  const { host } = await engine(() => {});
+  const late = { code: "TIMEOUT", retryable: true, next: expect.stringContaining("docker info") };
+  const backend = backendAt(host);
+  const message = `The engine at ${host} did not list the sandboxes in time.`;
+  await expect(backend.list(AbortSignal.timeout(500))).rejects.toMatchObject({ ...late, message });
+  // Shared with others who ask, so it is not the call that is given up but the wait for it.
+  await expect(backend.engine(AbortSignal.timeout(20))).rejects.toMatchObject(late);
+});
+
 test("what is no engine is BACKEND_UNAVAILABLE or INTERNAL, never a hang", async () => {
   const server = createServer((socket) => socket.end("SSH-2.0-OpenSSH\r\n"));
   onTestFinished(() => void server.close());

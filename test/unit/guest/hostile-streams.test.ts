@@ -123,6 +123,10 @@ describe("time", () => {
     await expect(guest.health(AbortSignal.abort())).rejects.toMatchObject({ code: "ABORTED" });
     expect(resets).toHaveLength(1);
     expect(await guest.setLease({})).toEqual(leaseJson);
+    await expect(guest.health(AbortSignal.timeout(20))).rejects.toMatchObject({
+      code: "TIMEOUT",
+      message: "The sandbox's guest did not answer a call for its health in time.",
+    });
   });
 });
 

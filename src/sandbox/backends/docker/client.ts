@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { IncomingMessage } from "node:http";
 import { Duplex } from "node:stream";
 import type { z } from "zod";
-import { type ErrorCode, SandboxError } from "../../../errors.ts";
+import { type ErrorCode, givenUp } from "../../../errors.ts";
 import {
   type DialOptions,
   type EngineVersion,
@@ -13,7 +13,7 @@ import {
   probeSocket,
 } from "./connection.ts";
 import { discoverEngine, type EngineAddress, type EngineSettings } from "./discover.ts";
-import { type CallContext, EngineAnswer, EngineTimeout, toSandboxError } from "./errors.ts";
+import { busyEngine, type CallContext, EngineAnswer, EngineTimeout, toSandboxError } from "./errors.ts";
 import { orAborted, withLimit } from "./limits.ts";
 
 export interface EngineRequest {
@@ -189,7 +189,7 @@ export class EngineClient {
       return await work();
     } catch (error) {
       if (request.signal?.aborted && !(error instanceof EngineTimeout)) {
-        throw new SandboxError("ABORTED", "The call was cancelled.", { cause: error });
+        throw givenUp(request.signal.reason, `The engine at ${this.#endpoint} did not ${request.action}`, busyEngine);
       }
       const context: CallContext = { action: request.action, endpoint: this.#endpoint };
       if (request.notFound !== undefined) context.notFound = request.notFound;

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { z } from "zod";
-import { SandboxError, systemCode } from "../../../errors.ts";
+import { givenUp, SandboxError, systemCode } from "../../../errors.ts";
 
 export interface Credentials {
   username?: string | undefined;
@@ -52,7 +52,8 @@ function run(program: string, input: string, signal: AbortSignal | undefined) {
     };
     const name = program.replace("docker-credential-", "");
     const timer = setTimeout(() => end(failed(name, `did not answer within ${limitMs / 1_000} s`)), limitMs);
-    const onAbort = (): void => end(new SandboxError("ABORTED", "The call was cancelled."));
+    const onAbort = (): void =>
+      end(givenUp(signal?.reason, `The Docker credential helper ${JSON.stringify(name)} did not answer`));
     signal?.addEventListener("abort", onAbort, { once: true });
     if (signal?.aborted) onAbort();
     child.stdout.on("data", (chunk: Buffer) => {

@@ -1,4 +1,4 @@
-import { type ErrorCode, quoted, SandboxError } from "../../../errors.ts";
+import { type ErrorCode, givenUp, quoted, SandboxError } from "../../../errors.ts";
 
 /** What a failed engine call was about, for the message and the code. */
 export interface CallContext {
@@ -35,6 +35,9 @@ export class EngineTimeout extends Error {
   }
 }
 
+/** What to do about an engine that takes too long. */
+export const busyEngine = "Check the load of the engine's host (`docker info` must answer), then call again.";
+
 /** Every way an engine call fails, in the words of CONTRACT. */
 export function toSandboxError(error: unknown, context: CallContext): SandboxError {
   if (error instanceof SandboxError) return error;
@@ -43,14 +46,12 @@ export function toSandboxError(error: unknown, context: CallContext): SandboxErr
     return new SandboxError(
       "BACKEND_UNAVAILABLE",
       `The engine at ${context.endpoint} did not ${context.action} within ${error.limitMs / 1000} s.`,
-      { cause: error, next: "Check the load of the engine's host (`docker info` must answer), then call again." },
+      { cause: error, next: busyEngine },
     );
   }
   const code = errno(error);
   if (code !== undefined) return unreachable(code, context.endpoint, error);
-  if (error instanceof Error && error.name === "AbortError") {
-    return new SandboxError("ABORTED", "The call was cancelled.", { cause: error });
-  }
+  if (error instanceof Error && error.name === "AbortError") return givenUp(error);
   const words = error instanceof Error ? error.message : String(error);
   return new SandboxError("INTERNAL", `Could not ${context.action}: ${quoted(words)}`, { cause: error });
 }

@@ -1,5 +1,5 @@
-import { SandboxError } from "../../../errors.ts";
-import { EngineTimeout } from "./errors.ts";
+import { givenUp, type SandboxError } from "../../../errors.ts";
+import { busyEngine, EngineTimeout } from "./errors.ts";
 
 const defaultLimitMs = 30_000;
 
@@ -24,7 +24,7 @@ export async function withLimit<T>(
   }
 }
 
-/** The promise, or ABORTED as soon as the signal says so; what the promise does then concerns nobody. */
+/** The promise, or ABORTED or TIMEOUT as soon as the signal says so; what the promise does then concerns nobody. */
 export function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
   return new Promise((resolve, reject) => {
@@ -40,5 +40,5 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 }
 
 function aborted(signal: AbortSignal): SandboxError {
-  return new SandboxError("ABORTED", "The call was cancelled.", { cause: signal.reason });
+  return givenUp(signal.reason, "The container engine did not answer", busyEngine);
 }

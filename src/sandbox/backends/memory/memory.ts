@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Duplex } from "node:stream";
-import { quoted, SandboxError } from "../../../errors.ts";
+import { givenUp, quoted, SandboxError } from "../../../errors.ts";
 import type {
   BackendLimits,
   BackendSpec,
@@ -144,7 +144,7 @@ export class MemoryBackend implements SandboxBackend {
   }
 
   #enter(signal: AbortSignal | undefined): void {
-    if (signal?.aborted) throw new SandboxError("ABORTED", "The call was cancelled.");
+    if (signal?.aborted) throw givenUp(signal.reason, "The memory engine did not answer");
     this.host.assertReachable();
   }
 

@@ -1,0 +1,33 @@
+import { describe, expect, it } from "vitest";
+import { SandboxError } from "../../../src/errors.ts";
+import { abortable, bounded, deadline } from "../../../src/sandbox/wait.ts";
+
+const never = new Promise<never>(() => {});
+const late = { code: "TIMEOUT", retryable: true, message: "The guest did not answer in time." };
+
+describe("what is not done in time", () => {
+  it("is TIMEOUT and says who did not answer, whichever kind of limit it had", async () => {
+    const silent = "The guest did not answer";
+    await expect(bounded(5, (limit) => abortable(never, limit, silent))).rejects.toMatchObject(late);
+    await expect(abortable(never, deadline(5), silent)).rejects.toMatchObject(late);
+    const caller = new AbortController();
+    await expect(abortable(never, deadline(5, caller.signal), silent)).rejects.toMatchObject(late);
+    await expect(abortable(never, AbortSignal.abort(new DOMException("", "TimeoutError")))).rejects.toMatchObject({
+      code: "TIMEOUT",
+    });
+  });
+
+  it("is ABORTED when the caller left first", async () => {
+    const caller = new AbortController();
+    const waiting = abortable(never, deadline(10_000, caller.signal), "The guest did not answer");
+    caller.abort();
+    await expect(waiting).rejects.toMatchObject({ code: "ABORTED", retryable: false });
+  });
+
+  it("is the same as a bare error", async () => {
+    const limit = AbortSignal.timeout(1);
+    await new Promise((resolve) => limit.addEventListener("abort", resolve));
+    expect(SandboxError.from(limit.reason)).toMatchObject({ code: "TIMEOUT", retryable: true });
+    expect(SandboxError.from(new DOMException("", "AbortError"))).toMatchObject({ code: "ABORTED" });
+  });
+});
