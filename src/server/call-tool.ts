@@ -6,21 +6,21 @@ import {
   type ServerContext,
 } from "@modelcontextprotocol/server";
 import { closest } from "../closest.ts";
-import { quoted, SandboxError } from "../errors.ts";
+import { givenUp, quoted, SandboxError } from "../errors.ts";
 import { toolsByName } from "../tools/registry.ts";
-import { type Connection, cancellation, toCall } from "./call.ts";
+import { type Connection, toCall } from "./call.ts";
 
 /** Answers tools/call: errors of ours are results, an unknown tool is the protocol's error. */
 export async function callTool(
   request: CallToolRequest,
   ctx: ServerContext,
   connection: Connection,
+  signal: AbortSignal,
 ): Promise<CallToolResult> {
   const { name } = request.params;
   const tool = toolsByName.get(name);
   if (tool === undefined) throw unknownTool(name);
   const started = performance.now();
-  const signal = cancellation(ctx, connection);
   const { call, stop } = toCall(ctx, connection, signal);
   const log = (fields: object): void => {
     connection.logger.debug(
@@ -35,7 +35,7 @@ export async function callTool(
     );
   };
   try {
-    const answer = await orAborted(tool.run(request.params.arguments, call, connection.sandboxes), signal);
+    const answer = await orAborted(() => tool.run(request.params.arguments, call, connection.sandboxes), signal);
     log({ ok: true });
     return { content: [{ type: "text", text: answer.text }], structuredContent: answer.structuredContent };
   } catch (thrown) {
@@ -67,8 +67,10 @@ function unknownTool(name: string): ProtocolError {
   );
 }
 
-/** The work's outcome, or ABORTED as soon as the client cancels, however long the work takes to notice. */
-async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+/** The work's outcome, or ABORTED as soon as the client cancels, however long the work takes to notice; what was cancelled before is not begun. */
+async function orAborted<T>(begin: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  if (signal.aborted) throw givenUp(signal.reason);
+  const work = begin();
   const { promise: aborted, stop } = abortOf(signal);
   try {
     return await Promise.race([work, aborted]);
@@ -82,7 +84,7 @@ async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
 function abortOf(signal: AbortSignal): { promise: Promise<never>; stop: () => void } {
   let stop = (): void => {};
   const promise = new Promise<never>((_, reject) => {
-    const abort = (): void => reject(new SandboxError("ABORTED", "The call was cancelled."));
+    const abort = (): void => reject(givenUp(signal.reason));
     signal.addEventListener("abort", abort, { once: true });
     stop = () => signal.removeEventListener("abort", abort);
   });

@@ -53,15 +53,14 @@ function clientOf(ctx: ServerContext, server: Server): string {
   return typeof name === "string" ? visible(`${name}/${String(version)}`, 120) : "unknown";
 }
 
-/** Aborts when the client cancels, and never because the connection was lost. */
+/** Aborts when the client cancels, and never because the connection was lost. Asked for at once: later it cannot tell the two apart. */
 export function cancellation(ctx: ServerContext, connection: Connection): AbortSignal {
   const controller = new AbortController();
-  ctx.mcpReq.signal.addEventListener(
-    "abort",
-    () => {
-      if (!connection.closed) controller.abort(new DOMException("The client cancelled the call.", "AbortError"));
-    },
-    { once: true },
-  );
+  const { signal } = ctx.mcpReq;
+  const onAbort = (): void => {
+    if (!connection.closed) controller.abort(new DOMException("The client cancelled the call.", "AbortError"));
+  };
+  if (signal.aborted) onAbort();
+  else signal.addEventListener("abort", onAbort, { once: true });
   return controller.signal;
 }

@@ -102,7 +102,11 @@ export function createMcpServerFactory(options: McpServerOptions): McpServing {
       if (options.preload) setImmediate(options.preload);
       return toolList(network);
     });
-    server.setRequestHandler("tools/call", async (request, ctx) => (await tools()).callTool(request, ctx, connection));
+    server.setRequestHandler("tools/call", async (request, ctx) => {
+      const signal = cancellation(ctx, connection);
+      const { callTool } = await tools();
+      return callTool(request, ctx, connection, signal);
+    });
     server.setRequestHandler("resources/list", (_request, ctx) => listResources(opened(), callOf(ctx)));
     server.setRequestHandler("resources/templates/list", () => resourceTemplates);
     server.setRequestHandler("resources/read", ({ params }, ctx) =>

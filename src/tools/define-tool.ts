@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import { SandboxError } from "../errors.ts";
+import { givenUp, SandboxError } from "../errors.ts";
 import type { Call, Sandboxes } from "../sandbox/api.ts";
 import { parseArguments } from "./arguments.ts";
 import { type ObjectSchema, slim, toJsonSchema } from "./json-schema.ts";
@@ -74,6 +74,8 @@ export function defineTool<I extends z.ZodObject, O extends z.ZodObject>(definit
     async run(raw, call, sandboxes) {
       const args = parseArguments(name, input, checked(), raw);
       const context = { sandboxes: await sandboxes(), call };
+      // Opening takes a moment, and not every use case looks at the signal before it does something.
+      if (call.signal.aborted) throw givenUp(call.signal.reason);
       const result = await fitting(definition, args, context);
       return { structuredContent: result, text: definition.render(result, args) };
     },
