@@ -3,7 +3,7 @@ import { applyFacts, completeExec } from "./facts.ts";
 import type { Guest, GuestExec, GuestFacts } from "./guest/types.ts";
 import { isTerminal } from "./lifecycle.ts";
 import type { ExecRecord } from "./store/types.ts";
-import { deadline } from "./wait.ts";
+import { abortable, deadline } from "./wait.ts";
 
 /**
  * Journals what a guest told, once, whoever else read the same facts. Costs no transaction when another did already. Resolves
@@ -26,14 +26,24 @@ export async function ingest(core: Core, sandboxId: string, facts: GuestFacts, g
   });
 }
 
-/** Reads and journals every fact the guest has beyond the record's cursor. */
+/** A guest keeps 1024 facts and gives 256 at once: one page more than that is one for what happens meanwhile. */
+const mostPages = 5;
+const drainMs = 2_000;
+
+/**
+ * Reads and journals the facts that the guest has at this moment beyond the record's cursor. A captured guest always has one more:
+ * what it tells meanwhile is left to the keeper, and so is what does not come within {@link drainMs}, which is TIMEOUT.
+ */
 export async function drainFacts(core: Core, sandboxId: string, guest: Guest, signal: AbortSignal): Promise<void> {
-  for (;;) {
+  const limit = deadline(drainMs, signal);
+  let newest = Number.POSITIVE_INFINITY;
+  for (let page = 0; page < mostPages; page++) {
     const cursor = core.store.sandbox(sandboxId)?.fact_cursor;
-    if (cursor === undefined) return;
-    const facts = await guest.facts(cursor, 0, signal);
+    if (cursor === undefined || cursor >= newest) return;
+    const facts = await guest.facts(cursor, 0, limit);
     if (facts.facts.length === 0) return;
-    await ingest(core, sandboxId, facts, guest);
+    newest = Math.min(newest, facts.next - 1);
+    await abortable(ingest(core, sandboxId, facts, guest), limit);
     if ((core.store.sandbox(sandboxId)?.fact_cursor ?? 0) <= cursor) return;
   }
 }

@@ -2,7 +2,7 @@ import { expect, it, vi } from "vitest";
 import type { GuestFact } from "../../../src/sandbox/guest/types.ts";
 import { execsToldBefore, newExecId } from "../../../src/sandbox/ids.ts";
 import { drainFacts, ingest } from "../../../src/sandbox/ingest.ts";
-import { deadline } from "../../../src/sandbox/wait.ts";
+import { abortable, deadline } from "../../../src/sandbox/wait.ts";
 import { call, entries, ex, fakeOf, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
 import { eventually } from "../../support/server.ts";
 
@@ -302,6 +302,32 @@ it("a guest that always answers at once is not asked all the time", async () => 
   await eventually("it was asked a third time", () => asked >= 3);
   // 200 ms of doubt, then 400.
   expect(performance.now() - begun).toBeGreaterThan(550);
+});
+
+it("a captured guest that always has one more fact, or none to give, does not keep a list of execs waiting", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  const guest = await guestOf(process, id);
+  await process.exec(id, "true");
+  const facts = vi.spyOn(guest, "facts");
+  const list = async () => expect((await process.service.execList(id, call)).execs).toHaveLength(1);
+  const more = (next: (after: number) => number) =>
+    facts.mockClear().mockImplementation(async (after) => ({
+      ...{ facts: [fact(after + 1, { kind: "boot", version: "x" })], oldest: 1, next: next(after) },
+    }));
+
+  more((after) => after + 2);
+  await list();
+  expect(facts).toHaveBeenCalledTimes(1);
+
+  more(() => 2 ** 50);
+  await list();
+  expect(facts.mock.calls.length).toBeLessThanOrEqual(5);
+
+  facts.mockImplementation((_after, _wait, signal) => abortable(new Promise(() => {}), signal));
+  const begun = performance.now();
+  await list();
+  expect(performance.now() - begun).toBeLessThan(4_000);
 });
 
 it("pause and its end are told once each, by whoever asked, however late the guest's facts are read", async () => {
