@@ -64,7 +64,20 @@ export function orHalfGiven(execId: string, error: unknown): unknown {
     `The connection to the sandbox broke while input was sent to ${execId}: how much of it the command has is not known.`,
     {
       next: `See with exec_output what it made of it, or exec_kill it and run it again; large inputs can come from a file (file_write).`,
+      retryable: false,
       cause: error,
     },
   );
+}
+
+/** A start that was sent and not answered may have got through: the same call again would run the command twice. */
+export function orUnsure(sandboxId: string, execId: string, error: unknown): unknown {
+  if (!hasCode(error, "TIMEOUT", "GUEST_UNAVAILABLE", "BACKEND_UNAVAILABLE") || !error.retryable) return error;
+  const place = JSON.stringify({ sandbox_id: sandboxId, exec_id: execId });
+  const first = error.code === "BACKEND_UNAVAILABLE" ? "Once the container engine answers, call" : "Call";
+  return new SandboxError(error.code, `${error.message} Whether the command runs is not known.`, {
+    next: `${first} exec_output ${place} before you run it again: EXEC_NOT_FOUND there means that it never started.`,
+    retryable: false,
+    cause: error,
+  });
 }

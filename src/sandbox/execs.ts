@@ -7,7 +7,7 @@ import type { Core } from "./core.ts";
 import { writeInput } from "./exec-input.ts";
 import { listExecs } from "./exec-list.ts";
 import { pastExec, unknownExec } from "./exec-records.ts";
-import { execStart, feedStdin, orHalfGiven, type Started } from "./exec-start.ts";
+import { execStart, feedStdin, orHalfGiven, orUnsure, type Started } from "./exec-start.ts";
 import { followed } from "./follow.ts";
 import type { ExecSnapshot, ExecView, Guest, GuestExec } from "./guest/types.ts";
 import { newExecId } from "./ids.ts";
@@ -40,6 +40,7 @@ export class Execs {
     const execId = newExecId(this.#core.store.installId, record.execs_total);
     const left = countdown((request.wait_s ?? defaultWaitS) * 1000);
     const view = execView(request, record);
+    let sent = false;
     try {
       return await withGuest(
         this.#core,
@@ -47,6 +48,7 @@ export class Execs {
         call.signal,
         async (guest) => {
           const asked = this.#core.store.journal.newest();
+          sent = true;
           const work = this.#start(guest, execId, started, { ...view, wait_ms: left() }, call.signal);
           const report = left() > 0 ? call.progress : undefined;
           const snapshot = await followed(work, guest, execId, { stdout: 0, stderr: 0 }, report);
@@ -57,7 +59,7 @@ export class Execs {
       );
     } catch (error) {
       if (call.signal.aborted) void this.#cancel(record.sandbox_id, execId);
-      throw error;
+      throw sent ? orUnsure(record.sandbox_id, execId, error) : error;
     }
   }
 

@@ -1,4 +1,5 @@
 import { expect, it, vi } from "vitest";
+import { SandboxError } from "../../../src/errors.ts";
 import type { ExecSnapshot, ExecView, Guest } from "../../../src/sandbox/guest/types.ts";
 import { drainFacts } from "../../../src/sandbox/ingest.ts";
 import type { ExecResult } from "../../../src/sandbox/views.ts";
@@ -124,6 +125,50 @@ it("a connection that breaks while files are written: not repeated, and said to 
   });
   expect(writes).toBe(1);
   expect((await process.service.fileRead(id, { path: "a" }, call)).content).toBe("1");
+});
+
+it.each(["TIMEOUT", "GUEST_UNAVAILABLE"] as const)(
+  "a start that %s leaves unanswered is not to be repeated: exec_output tells whether it runs, and each start has one end",
+  async (code) => {
+    const world = new World();
+    const process = await world.process();
+    await process.keep();
+    const id = await process.create();
+    const guest = await process.core.connections.guest(id);
+    const startExec = guest.startExec.bind(guest);
+    const unanswered = new SandboxError(code, "The guest did not answer.");
+    const asked: string[] = [];
+    const run = async (gotThrough: boolean) => {
+      vi.spyOn(guest, "startExec").mockImplementation(async (execId, ...rest) => {
+        asked.push(execId);
+        if (gotThrough) await startExec(execId, ...rest);
+        throw unanswered;
+      });
+      await expect(process.exec(id, "echo ran")).rejects.toMatchObject({
+        ...{ code, retryable: false, message: expect.stringContaining("not known") },
+        next: expect.stringMatching(new RegExp(`exec_output .*${id}.*${asked.at(-1)}.*EXEC_NOT_FOUND`)),
+      });
+      return asked.at(-1) ?? "";
+    };
+
+    const ran = await run(true);
+    expect(await process.service.execOutput(id, ran, { wait_s: 10 }, call)).toMatchObject({ stdout: "ran\n" });
+    const never = await run(false);
+    await expect(process.service.execOutput(id, never, {}, call)).rejects.toMatchObject({ code: "EXEC_NOT_FOUND" });
+    await eventually("its end is told", () => told(process.store, id, "exec.completed").length === 1);
+    await process.service.destroy(id, call);
+    for (const type of ["exec.started", "exec.completed"])
+      expect(told(process.store, id, type)).toMatchObject([{ exec_id: ran }]);
+    expect(asked).toHaveLength(2);
+  },
+);
+
+it("a start that was never sent may be repeated", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  await process.core.connections.drop(id);
+  process.backend.hooks.connect = () => Promise.reject(new SandboxError("GUEST_UNAVAILABLE", "Not now."));
+  await expect(process.exec(id, "true")).rejects.toMatchObject({ message: "Not now.", retryable: true });
 });
 
 it("cancelling kills what was started, also when the kill overtakes the start", async () => {
