@@ -95,6 +95,7 @@ export class Runtime implements AsyncDisposable {
       logger,
       settling: new Map<string, Promise<void>>(),
       beforeEnd: new Set<(sandboxId: string) => Promise<void>>(),
+      updating: new Map<string, Promise<void>>(),
       undelivered: () => publisher?.undelivered(),
       toCloudEvent: (entry: Parameters<typeof toCloudEvent>[0]) => ({ ...toCloudEvent(entry) }),
     };

@@ -181,6 +181,8 @@ export interface BackendStatus {
   oom_killed: boolean;
   created_at?: string;
   finished_at?: string;
+  /** What the engine holds a running one to, where {@link SandboxBackend.status} was asked and the engine tells. */
+  limits?: { memory_limit_mb: number; cpus?: number; pids?: number };
 }
 
 export type EngineFact =

@@ -23,6 +23,8 @@ export interface Core {
   readonly settling: Map<string, Promise<void>>;
   /** Who still has something to tell of a sandbox, told before its end is. */
   readonly beforeEnd: Set<(sandboxId: string) => Promise<void>>;
+  /** The newest change of each sandbox that this process is making; whoever comes next waits for it. Never rejects. */
+  readonly updating: Map<string, Promise<void>>;
   /** What others who follow the events do not have yet though they should, in words for an agent. */
   readonly undelivered?: () => string | undefined;
   /** Renders a journal entry as NATS consumers see it; given from outside, since the core knows no CloudEvents. */

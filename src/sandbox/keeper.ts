@@ -8,7 +8,7 @@ import { PoolKeeper, poolTiming } from "./pool-keeper.ts";
 import { reconcile } from "./reconcile.ts";
 import { Sampler } from "./sampler.ts";
 import type { StatsReader } from "./stats.ts";
-import type { SandboxRecord } from "./store/types.ts";
+import type { SandboxRecord, Store } from "./store/types.ts";
 import { tail } from "./tail.ts";
 import type { StatsView } from "./views.ts";
 import { pause, within } from "./wait.ts";
@@ -208,8 +208,7 @@ export class Keeper implements AsyncDisposable {
         // One look at the clocks for all of them.
         const now = { wallMs: Date.now(), boot: bootTime() };
         for (const record of mine) await this.#endOverdue(record, now, signal);
-        if (mine.some((record) => record.state === "creating" && !inOtherHands(record, this.#core.store.processes)))
-          this.#lookDue = true;
+        if (mine.some((record) => isUnsettled(record, this.#core.store))) this.#lookDue = true;
       } catch (err) {
         if (!signal.aborted) this.#complain(err);
       }
@@ -274,3 +273,7 @@ export class Keeper implements AsyncDisposable {
     if (this.#engine !== undefined) await within(this.#core.store.roles.release(this.#role), 1_000);
   }
 }
+
+/** Left half-way by a process that died, or by an engine that did not answer. */
+const isUnsettled = (record: SandboxRecord, { processes }: Store): boolean =>
+  record.growing_to_mb !== undefined || (record.state === "creating" && !inOtherHands(record, processes));

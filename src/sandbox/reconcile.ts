@@ -4,8 +4,10 @@ import type { BackendStatus } from "./backend.ts";
 import { markReady } from "./birth.ts";
 import type { Core } from "./core.ts";
 import { inOtherHands, isTerminal } from "./lifecycle.ts";
+import { settleLimits } from "./limits.ts";
 import { failSandbox, settleDeath } from "./settle.ts";
 import type { SandboxRecord, Store } from "./store/types.ts";
+import { unlessUpdating } from "./turns.ts";
 import { deadline } from "./wait.ts";
 
 /**
@@ -64,7 +66,10 @@ async function bringInStep(core: Core, record: SandboxRecord, status: BackendSta
     await fail(core, record, creatorEnded);
     return;
   }
-  if (status?.state === "running") return;
+  if (status?.state === "running") {
+    if (record.growing_to_mb !== undefined) await unlessUpdating(core, id, () => settleLimits(core, id));
+    return;
+  }
   await settleDeath(core, id, status);
 }
 

@@ -53,6 +53,8 @@ const mostRows = 200;
 /** Execs shown of a sandbox that ended. */
 const lastExecs = 5;
 const healthMs = 3_000;
+/** What is under way gets to come to an end when the server closes. */
+const closeMs = 3_000;
 
 /** The use cases, on any backend. */
 export class SandboxService implements Sandboxes {
@@ -245,6 +247,9 @@ export class SandboxService implements Sandboxes {
   async [Symbol.asyncDispose](): Promise<void> {
     // What waits for nothing comes first: a client may have little patience with a server that ends.
     await this.#files[Symbol.asyncDispose]();
-    await this.#creator.settled(3_000);
+    await Promise.all([
+      this.#creator.settled(closeMs),
+      within(Promise.all([...this.#core.updating.values()]), closeMs),
+    ]);
   }
 }

@@ -1,17 +1,21 @@
 import { SandboxError } from "../errors.ts";
-import { requireThisEngine, withGuest } from "./access.ts";
-import { checkBound, checkCapacity, checkEnv, checkLabels, PolicyDenied } from "./admission.ts";
+import { findSandbox, withGuest } from "./access.ts";
+import { checkBound, checkEnv, checkLabels, PolicyDenied } from "./admission.ts";
 import type { Call, UpdateRequest } from "./api.ts";
-import { memoryBudgetMb } from "./backend.ts";
 import { leaseEnd } from "./boot-clock.ts";
 import { agent, recordDenial, trace } from "./caller.ts";
 import type { Core } from "./core.ts";
 import { applyFacts, changePaused } from "./facts.ts";
-import type { GuestFact } from "./guest/types.ts";
+import type { Guest, GuestFact } from "./guest/types.ts";
 import { isTerminal, requireUnending } from "./lifecycle.ts";
+import { limitsOf, mayBeSet, reserve, setLimits, settleLimits, withoutReservation } from "./limits.ts";
 import type { SandboxRecord } from "./store/types.ts";
+import { inTurn } from "./turns.ts";
+import { deadline } from "./wait.ts";
 
-/** Changes a live sandbox: checked whole first, then done at engine and guest, then told. */
+const guestMs = 30_000;
+
+/** Changes a live sandbox: checked whole first, then done at guest and engine, one update after the other, then told. */
 export async function updateSandbox(
   core: Core,
   record: SandboxRecord,
@@ -19,27 +23,68 @@ export async function updateSandbox(
   call: Call,
 ): Promise<void> {
   requireUnending(record);
-  await checkLimits(core, record, request, call);
-  const { ttl_s, idle_s, env, paused, cpus, memory_mb, pids } = request;
-  let facts: GuestFact[] = [];
-  const beyondStore = [ttl_s, idle_s, env, paused, cpus, memory_mb, pids].some((value) => value !== undefined);
-  if (beyondStore) {
-    if (record.state === "creating") {
-      throw new SandboxError("SANDBOX_NOT_RUNNING", `Sandbox ${record.sandbox_id} is still being created.`, {
-        next: `Call sandbox_get {"sandbox_id":"${record.sandbox_id}","wait_s":30} first.`,
-        retryable: true,
-      });
-    }
-    await changeEngine(core, record, request, call.signal);
-    facts = await changeGuest(core, record, request, call.signal);
+  await check(core, record, request, call);
+  const { labels: _, ...beyondStore } = request;
+  if (Object.values(beyondStore).every((value) => value === undefined)) {
+    await journal(core, record.sandbox_id, request, [], call);
+    return;
   }
-  await journalUpdate(core, record.sandbox_id, request, facts, call);
+  if (record.state === "creating") {
+    throw new SandboxError("SANDBOX_NOT_RUNNING", `Sandbox ${record.sandbox_id} is still being created.`, {
+      next: `Call sandbox_get {"sandbox_id":"${record.sandbox_id}","wait_s":30} first.`,
+      retryable: true,
+    });
+  }
+  await inTurn(core, record.sandbox_id, call.signal, () => change(core, record.sandbox_id, request, call));
 }
 
-async function checkLimits(core: Core, record: SandboxRecord, request: UpdateRequest, call: Call): Promise<void> {
+/** What was done when a step fails is told as well: engine, guest and store say the same, whatever the caller is answered. */
+async function change(core: Core, id: string, request: UpdateRequest, call: Call): Promise<void> {
+  const limits = limitsOf(request);
+  if (limits && findSandbox(core, id).growing_to_mb !== undefined) await settleLimits(core, id);
+  const record = findSandbox(core, id);
+  requireUnending(record);
+  await check(core, record, request, call);
+  if (limits) await reserve(core, record, limits);
+  const done: UpdateRequest = {};
+  let unknown = false;
+  try {
+    // The guest may refuse it, and then nothing has been changed yet.
+    const { env } = request;
+    if (env) {
+      await atGuest(core, id, (guest, signal) => patchEnv(guest, env, signal));
+      done.env = env;
+    }
+    if (limits) {
+      await setLimits(core, record, limits).catch((error: unknown) => {
+        unknown = mayBeSet(error);
+        throw error;
+      });
+      Object.assign(done, limits);
+    }
+    const facts = await changeGuest(core, id, request, done);
+    await journal(core, id, request, facts, call);
+  } catch (error) {
+    await journal(core, id, done, [], call, { keepReservation: unknown });
+    throw partly(error, done, unknown);
+  }
+}
+
+/** The failure of a step, with what else the caller has to know of the sandbox now. */
+function partly(error: unknown, done: UpdateRequest, unknown: boolean): SandboxError {
+  const { code, message, next, retryable } = SandboxError.from(error);
+  const changed = Object.keys(done);
+  const words = [message];
+  if (changed.length > 0) words.push(`Changed before that, and left so: ${changed.join(", ")}.`);
+  if (unknown) words.push("Whether its limits changed is not known yet; sandbox_get tells once the engine has.");
+  return new SandboxError(code, words.join(" "), { next, retryable, cause: error });
+}
+
+async function check(core: Core, record: SandboxRecord, request: UpdateRequest, call: Call): Promise<void> {
   const after = updated(record, request);
   checkLabels(after.labels);
   checkEnv(request.env ?? {});
+  checkEnv(Object.fromEntries(after.env_keys.map((key) => [key, ""])));
   try {
     for (const key of ["ttl_s", "idle_s", "cpus", "memory_mb", "pids"] as const) {
       const value = request[key];
@@ -51,121 +96,46 @@ async function checkLimits(core: Core, record: SandboxRecord, request: UpdateReq
   }
 }
 
-async function changeEngine(
-  core: Core,
-  record: SandboxRecord,
-  request: UpdateRequest,
-  signal: AbortSignal,
-): Promise<void> {
-  const { cpus, memory_mb, pids } = request;
-  if (cpus === undefined && memory_mb === undefined && pids === undefined) return;
-  await requireThisEngine(core, record);
-  const grows = memory_mb !== undefined && memory_mb > record.resources.memory_mb;
-  if (grows) await reserve(core, record.sandbox_id, memory_mb, signal);
-  else if (memory_mb !== undefined) await requireLess(core, record, memory_mb, signal);
-  const { workspace_mb, tmp_mb, shm_mb } = record.resources;
-  const limits = {
-    workspace_mb,
-    ...(tmp_mb !== undefined && { tmp_mb }),
-    ...(shm_mb !== undefined && { shm_mb }),
-    ...(cpus !== undefined && { cpus }),
-    ...(memory_mb !== undefined && { memory_mb }),
-    ...(pids !== undefined && { pids }),
-  };
-  try {
-    await core.backend.update(record.sandbox_id, limits, signal);
-  } catch (error) {
-    if (grows) await release(core, record.sandbox_id);
-    throw error;
-  }
+function atGuest<T>(core: Core, id: string, use: (guest: Guest, signal: AbortSignal) => Promise<T>): Promise<T> {
+  const signal = deadline(guestMs);
+  return withGuest(core, id, signal, (guest) => use(guest, signal), { repeatable: true });
 }
 
-/** Takes the memory before the engine gives it: another process may be asking for the same room at this moment. */
-async function reserve(core: Core, id: string, memory_mb: number, signal: AbortSignal): Promise<void> {
-  const { engine_id, memory_bytes } = await core.backend.engine(signal);
-  await core.store.write((tx) => {
-    const current = tx.sandbox(id);
-    if (!current) return;
-    requireUnending(current);
-    const others = tx
-      .liveSandboxes()
-      .filter((other) => other.engine_id === engine_id && other.sandbox_id !== current.sandbox_id);
-    checkCapacity({ ...current.resources, memory_mb }, others, core, memory_bytes);
-    tx.putSandbox({ ...current, growing_to_mb: memory_mb });
+async function patchEnv(guest: Guest, env: Record<string, string | null>, signal: AbortSignal): Promise<void> {
+  const set = Object.fromEntries(Object.entries(env).filter((pair): pair is [string, string] => pair[1] !== null));
+  await guest.patchEnv({ set, unset: Object.keys(env).filter((key) => env[key] === null) }, signal);
+}
+
+/** All but the env. Resolves with the facts that tell of a pause or its end, for the transaction that journals it. */
+async function changeGuest(core: Core, id: string, request: UpdateRequest, done: UpdateRequest): Promise<GuestFact[]> {
+  const { ttl_s, idle_s, paused, pids } = request;
+  if ([ttl_s, idle_s, paused, pids].every((value) => value === undefined)) return [];
+  return atGuest(core, id, async (guest, signal) => {
+    if (pids !== undefined) await guest.setLimits({ pids }, signal);
+    if (ttl_s !== undefined || idle_s !== undefined) {
+      const lease = {
+        ...(ttl_s !== undefined && { ttl_ms: ttl_s * 1000 }),
+        ...(idle_s !== undefined && { idle_ms: idle_s * 1000 }),
+      };
+      await guest.setLease(lease, signal);
+      Object.assign(done, { ...(ttl_s !== undefined && { ttl_s }), ...(idle_s !== undefined && { idle_s }) });
+    }
+    if (paused === undefined) return [];
+    await (paused ? guest.pause(signal) : guest.resume(signal));
+    done.paused = paused;
+    const cursor = core.store.sandbox(id)?.fact_cursor ?? 0;
+    return (await guest.facts(cursor, 0, signal)).facts;
   });
 }
 
-/** Some kernels refuse a limit below what is used, others kill until it is met: neither is what an update is for. */
-async function requireLess(core: Core, record: SandboxRecord, memory_mb: number, signal: AbortSignal): Promise<void> {
-  const { memory } = await withGuest(core, record.sandbox_id, signal, (guest) => guest.stats(signal), {
-    repeatable: true,
-  });
-  const usedMb = Math.ceil((memory.used_bytes ?? 0) / 2 ** 20);
-  const limitMb = memoryBudgetMb({ ...record.resources, memory_mb });
-  if (usedMb < limitMb) return;
-  throw new SandboxError(
-    "LIMIT_EXCEEDED",
-    `With memory_mb ${memory_mb} the sandbox may have ${limitMb} MiB, its tmpfs included, and it uses ${usedMb} MiB now; nothing was changed.`,
-    {
-      next: "Free memory first (end commands, delete files in the workspace and /tmp: they are memory), or ask for more; sandbox_stats tells what is used.",
-    },
-  );
-}
-
-async function release(core: Core, id: string): Promise<void> {
-  await core.store.write((tx) => {
-    const current = tx.sandbox(id);
-    if (current?.growing_to_mb !== undefined) tx.putSandbox(withoutReservation(current));
-  });
-}
-
-function withoutReservation({ growing_to_mb: _, ...record }: SandboxRecord): SandboxRecord {
-  return record;
-}
-
-/** Resolves with the facts that tell of a pause or its end, for the transaction that journals it. */
-async function changeGuest(
-  core: Core,
-  record: SandboxRecord,
-  request: UpdateRequest,
-  signal: AbortSignal,
-): Promise<GuestFact[]> {
-  const { ttl_s, idle_s, env, paused, pids } = request;
-  if ([ttl_s, idle_s, env, paused, pids].every((value) => value === undefined)) return [];
-  return withGuest(
-    core,
-    record.sandbox_id,
-    signal,
-    async (guest) => {
-      if (pids !== undefined) await guest.setLimits({ pids }, signal);
-      if (env) {
-        const set = Object.fromEntries(
-          Object.entries(env).filter((pair): pair is [string, string] => pair[1] !== null),
-        );
-        await guest.patchEnv({ set, unset: Object.keys(env).filter((key) => env[key] === null) }, signal);
-      }
-      if (ttl_s !== undefined || idle_s !== undefined) {
-        const lease = {
-          ...(ttl_s !== undefined && { ttl_ms: ttl_s * 1000 }),
-          ...(idle_s !== undefined && { idle_ms: idle_s * 1000 }),
-        };
-        await guest.setLease(lease, signal);
-      }
-      if (paused === undefined) return [];
-      await (paused ? guest.pause(signal) : guest.resume(signal));
-      const cursor = core.store.sandbox(record.sandbox_id)?.fact_cursor ?? 0;
-      return (await guest.facts(cursor, 0, signal)).facts;
-    },
-    { repeatable: true },
-  );
-}
-
-async function journalUpdate(
+/** Tells what was done, and lets go of the memory that was reserved for it. */
+async function journal(
   core: Core,
   id: string,
   request: UpdateRequest,
   facts: GuestFact[],
   call: Call,
+  { keepReservation = false } = {},
 ): Promise<void> {
   const { ttl_s, idle_s, paused } = request;
   const asked = { actor: agent(call), ...trace(call) };
@@ -174,7 +144,7 @@ async function journalUpdate(
     applyFacts(core, tx, id, facts, asked);
     const before = tx.sandbox(id);
     if (!before || isTerminal(before.state)) return;
-    const after = updated(before, request);
+    const after = updated(keepReservation ? before : withoutReservation(before), request);
     const changed = changes(before, after, { ttl: ttl_s !== undefined, idle: idle_s !== undefined });
     const told = Object.keys(changed).length > 0;
     if (told || before.growing_to_mb !== after.growing_to_mb) tx.putSandbox(after);
@@ -197,7 +167,7 @@ function updated(before: SandboxRecord, request: UpdateRequest): SandboxRecord {
     else keys.add(key);
   }
   return {
-    ...(memory_mb === undefined ? before : withoutReservation(before)),
+    ...before,
     labels: Object.fromEntries(merged),
     env_keys: [...keys].sort(),
     resources: {

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { SandboxBackend } from "../../src/sandbox/backend.ts";
+import { memoryBudgetMb, type SandboxBackend } from "../../src/sandbox/backend.ts";
 import { parseFlightRecorder } from "../../src/sandbox/guest/flight-recorder.ts";
 import type { Guest } from "../../src/sandbox/guest/types.ts";
 import { newExecId, newSandboxId } from "../../src/sandbox/ids.ts";
@@ -200,6 +200,8 @@ export function backendContract(name: string, make: () => Promise<ContractSetup>
     test("changes limits of a running sandbox", async () => {
       const { id, guest, spec } = await house.sandbox();
       await backend.update(id, { pids: 200, memory_mb: 160, workspace_mb: spec.resources.workspace_mb });
+      const memory_limit_mb = memoryBudgetMb({ ...spec.resources, memory_mb: 160 });
+      expect((await backend.status(id))?.limits).toEqual({ memory_limit_mb, cpus: spec.resources.cpus, pids: 200 });
       await guest.setLimits({ pids: 200 });
       const { pids } = await guest.stats();
       expect([200, null]).toContain(pids.limit);

@@ -135,6 +135,7 @@ export class World {
       logger,
       settling: new Map(),
       beforeEnd: new Set(),
+      updating: new Map(),
       toCloudEvent: (entry) => ({ ...entry }),
     };
     settleOnLoss(core);

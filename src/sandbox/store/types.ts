@@ -22,7 +22,7 @@ export interface SandboxRecord {
   image_digest?: string;
   profile: Profile;
   resources: Resources;
-  /** Memory an update has taken but not yet been given by the engine. */
+  /** While the engine's answer to a change of limits is not known: the most memory it may have given. */
   growing_to_mb?: number;
   /** Where the operator's choices differ from the built-in confinement. */
   confined_by?: { capabilities?: string[]; seccomp?: string; apparmor?: string; selinux?: string[] };

@@ -103,7 +103,7 @@ export function limitFailure(error: unknown, { memory_mb }: { memory_mb?: number
   if (memory_mb !== undefined && used && status >= 500) {
     return new SandboxError(
       "LIMIT_EXCEEDED",
-      `memory_mb ${memory_mb} is less than the sandbox uses now; nothing was changed.`,
+      `memory_mb ${memory_mb} is less than the sandbox uses now; its limits are as they were.`,
       {
         cause: error.cause,
         next: "Free memory first (end commands, delete files in the workspace and /tmp: they are memory), or ask for more; sandbox_stats tells what is used.",

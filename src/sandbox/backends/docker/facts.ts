@@ -17,6 +17,10 @@ export const containerAnswer = z.object({
     FinishedAt: z.string().optional(),
   }),
   Config: z.object({ Labels: z.record(z.string(), z.string()).nullish() }),
+  /** 0 or nothing: no limit. */
+  HostConfig: z
+    .object({ Memory: z.number().nullish(), NanoCpus: z.number().nullish(), PidsLimit: z.number().nullish() })
+    .optional(),
 });
 export type ContainerAnswer = z.infer<typeof containerAnswer>;
 
@@ -61,7 +65,7 @@ export function stateOf(status: string): BackendStatus["state"] {
   }
 }
 
-export function statusOf(sandboxId: string, { State, Created }: ContainerAnswer): BackendStatus {
+export function statusOf(sandboxId: string, { State, Created, HostConfig = {} }: ContainerAnswer): BackendStatus {
   const state = stateOf(State.Status);
   const finishedAt = state === "exited" ? timeOf(State.FinishedAt) : undefined;
   const createdAt = timeOf(Created);
@@ -72,6 +76,15 @@ export function statusOf(sandboxId: string, { State, Created }: ContainerAnswer)
     ...(state === "exited" && State.ExitCode !== undefined ? { exit_code: State.ExitCode } : {}),
     ...(createdAt === undefined ? {} : { created_at: createdAt }),
     ...(finishedAt === undefined ? {} : { finished_at: finishedAt }),
+    ...(state === "running" && HostConfig.Memory ? { limits: limitsOf(HostConfig.Memory, HostConfig) } : {}),
+  };
+}
+
+function limitsOf(memory: number, { NanoCpus, PidsLimit }: NonNullable<ContainerAnswer["HostConfig"]>) {
+  return {
+    memory_limit_mb: Math.round(memory / 2 ** 20),
+    ...(NanoCpus ? { cpus: NanoCpus / 1e9 } : {}),
+    ...(PidsLimit && PidsLimit > 0 ? { pids: PidsLimit } : {}),
   };
 }
 

@@ -1,15 +1,16 @@
 import { createHash } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { givenUp, quoted, SandboxError } from "../../../errors.ts";
-import type {
-  BackendLimits,
-  BackendSpec,
-  BackendStatus,
-  EngineFact,
-  EngineInfo,
-  ImageInfo,
-  ResolveImageOptions,
-  SandboxBackend,
+import {
+  type BackendLimits,
+  type BackendSpec,
+  type BackendStatus,
+  type EngineFact,
+  type EngineInfo,
+  type ImageInfo,
+  memoryBudgetMb,
+  type ResolveImageOptions,
+  type SandboxBackend,
 } from "../../backend.ts";
 import type { Clock } from "./clock.ts";
 import { type FakeSandbox, MemoryEngine } from "./engine.ts";
@@ -82,7 +83,10 @@ export class MemoryBackend implements SandboxBackend {
   async status(sandboxId: string, signal?: AbortSignal): Promise<BackendStatus | undefined> {
     this.#enter(signal);
     const sandbox = this.#find(sandboxId);
-    return sandbox && { ...sandbox.status };
+    if (sandbox?.status.state !== "running") return sandbox && { ...sandbox.status };
+    const { limits } = sandbox.guest.options;
+    const { cpus, pids } = limits;
+    return { ...sandbox.status, limits: { memory_limit_mb: memoryBudgetMb(limits), cpus, pids } };
   }
 
   async list(signal?: AbortSignal): Promise<BackendStatus[]> {
