@@ -19,10 +19,11 @@ export async function onceOnly<T>(
   try {
     return await withGuest(core, sandboxId, signal, use, { repeatable: false });
   } catch (error) {
-    const unsure = sent && hasCode(error, "GUEST_UNAVAILABLE", "TIMEOUT");
+    const unsure = sent && hasCode(error, "GUEST_UNAVAILABLE", "TIMEOUT", "BACKEND_UNAVAILABLE");
     if (!unsure) throw error;
     throw new SandboxError(error.code, `${error.message} Whether ${whether} is not known.`, {
       cause: error,
+      retryable: false,
       next: "Look with file_list or file_read whether it was, then call again if not.",
     });
   }

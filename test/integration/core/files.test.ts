@@ -2,9 +2,12 @@ import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { SandboxError } from "../../../src/errors.ts";
 import type { Call } from "../../../src/sandbox/api.ts";
 import type { Guest } from "../../../src/sandbox/guest/types.ts";
 import { call, entries, type TestProcess, told, World } from "../../support/core.ts";
+
+type Worker = Awaited<ReturnType<typeof worker>>;
 
 async function worker(options: ConstructorParameters<typeof World>[0] = {}) {
   const process = await new World(options).process();
@@ -54,19 +57,29 @@ describe("an edit", () => {
     expect(await at.read("f")).toBe("one 1\n");
   });
 
-  test("whose answer got lost is not repeated, and says so", async () => {
+  test.each([
+    ["the connection broke", "GUEST_UNAVAILABLE", (at: Worker) => at.backend.dropConnections(at.id)],
+    [
+      "the engine went away",
+      "BACKEND_UNAVAILABLE",
+      () => {
+        throw new SandboxError("BACKEND_UNAVAILABLE", "The engine does not answer.");
+      },
+    ],
+  ])("whose answer got lost as %s is not repeated, and says so", async (_why, code, lose) => {
     const at = await worker();
     await at.write("f", "one\n");
     let writes = 0;
     await spy(at, at.id, "writeFiles", (write) => async (files, signal) => {
       writes++;
       await write(files, signal);
-      at.backend.dropConnections(at.id);
+      lose(at);
       return write(files, signal);
     });
     await expect(at.service.fileEdit(at.id, edit("one", "two"), call)).rejects.toMatchObject({
-      code: "GUEST_UNAVAILABLE",
+      code,
       message: expect.stringContaining("is not known"),
+      retryable: false,
     });
     expect(writes).toBe(1);
     expect(await at.read("f")).toBe("two\n");
