@@ -126,6 +126,7 @@ const groups: Record<string, Row[]> = {
     ["clock", "privileged"],
     ["kernel-log", "privileged"],
     ["session-keyring", "privileged"],
+    ["file-lease", "plain"],
   ],
   "rights to be had": [
     ["setuid-binary", "plain user"],

@@ -22,6 +22,9 @@ const (
 	// x32Bit marks the calls of the x32 convention, which otherwise have the numbers of the native one.
 	x32Bit  = 0x40000000
 	afVsock = 40
+
+	setLease      = 1024
+	setDelegation = 1040 // a lease as well, since Linux 6.19
 )
 
 // families are what programs of a sandbox need: local sockets, loopback, and asking what interfaces there are. What the
@@ -42,6 +45,9 @@ var password = func() (word [2]uint32) {
 // Only common kinds of sockets can be had. A container without a network still reaches the hypervisor of its host by
 // AF_VSOCK, which no namespace holds back and not every engine's seccomp profile knows; the other kinds are kernel code that
 // no sandbox needs.
+//
+// No leases on files can be taken: whoever opens such a file, or starts the program in it, waits until its holder gives it
+// back, 45 s at most by default, and then it can be taken again. A command could so stop the guest.
 //
 // The limit of processes cannot be changed. The hard limit has to leave room for what sandbox_update may give later, so the
 // soft one must not be a command's to raise: what lies between is the guest's reserve.
@@ -82,12 +88,16 @@ func rules() []rule {
 		load(arch), equal(arch32, "32-bit", ""),
 
 		load(number), and(^uint32(x32Bit)),
-		equal(syscall.SYS_SOCKET, "socket", ""), equal(sysSetrlimit, "setrlimit", ""), equal(sysPrlimit64, "prlimit", "allow"),
+		equal(syscall.SYS_SOCKET, "socket", ""), equal(sysSetrlimit, "setrlimit", ""),
+		equal(syscall.SYS_FCNTL, "fcntl", ""), equal(sysPrlimit64, "prlimit", "allow"),
 
 		// A filter does not see the arguments of socketcall, so that is refused where it means socket.
 		load(number).at("32-bit"),
 		equal(socket32, "socket", ""), equal(setrlimit32, "setrlimit", ""), equal(prlimit32, "prlimit", ""),
+		equal(fcntl32, "fcntl", ""), equal(fcntl3264, "fcntl", ""),
 		equal(socketcall32, "", "allow"), load(low(0)), equal(socketcallSocket, "no such kind", "allow"),
+
+		load(low(1)).at("fcntl"), equal(setLease, "not yours", ""), equal(setDelegation, "not yours", "allow"),
 
 		load(low(0)).at("setrlimit"), equal(RlimitNproc, "not yours", "allow"),
 

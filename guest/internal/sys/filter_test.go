@@ -49,6 +49,7 @@ func tryAll() {
 		}
 	}
 	tryLimit()
+	tryLease()
 	// On a thread of its own, and by the other convention of calls.
 	done := make(chan struct{})
 	go func() {
@@ -81,6 +82,24 @@ func tryLimit() {
 	}
 	if len(os.Args) == 1 && SetProcesses(0, limit) != nil {
 		println("the guest's own change is refused")
+	}
+}
+
+func tryLease() {
+	file, err := os.CreateTemp("", "lease")
+	if err != nil {
+		println("there is no file to lease")
+		return
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	for name, kind := range map[string]uintptr{"lease": setLease, "delegation": setDelegation} {
+		if _, _, e := syscall.Syscall(syscall.SYS_FCNTL, file.Fd(), kind, syscall.F_WRLCK); e != syscall.EPERM {
+			println("had:", name)
+		}
+	}
+	if _, _, e := syscall.Syscall(syscall.SYS_FCNTL, file.Fd(), syscall.F_GETFD, 0); e != 0 {
+		println("another command of fcntl is refused")
 	}
 }
 
@@ -118,6 +137,13 @@ func TestTheFilterAnswersForEveryConvention(t *testing.T) {
 		{"setrlimit processes, with bits the kernel ignores", native, sysSetrlimit, [6]uint64{1<<32 | RlimitNproc, 1}, notYours},
 		{"setrlimit files", native, sysSetrlimit, [6]uint64{7, 1}, answerAllow},
 		{"32-bit setrlimit processes", arch32, setrlimit32, [6]uint64{RlimitNproc, 1}, notYours},
+		{"fcntl lease", native, syscall.SYS_FCNTL, [6]uint64{3, setLease}, notYours},
+		{"fcntl lease, with bits the kernel ignores", native, syscall.SYS_FCNTL, [6]uint64{3, 1<<32 | setLease}, notYours},
+		{"fcntl delegation", native, syscall.SYS_FCNTL, [6]uint64{3, setDelegation}, notYours},
+		{"fcntl lock", native, syscall.SYS_FCNTL, [6]uint64{setLease, syscall.F_SETLK}, answerAllow},
+		{"x32 fcntl lease", native, syscall.SYS_FCNTL | x32Bit, [6]uint64{3, setLease}, notYours},
+		{"32-bit fcntl lease", arch32, fcntl32, [6]uint64{3, setLease}, notYours},
+		{"32-bit fcntl64 lease", arch32, fcntl3264, [6]uint64{3, setLease}, notYours},
 		{"prlimit asks", native, sysPrlimit64, [6]uint64{0, RlimitNproc, 0, 1}, answerAllow},
 		{"prlimit of another limit", native, sysPrlimit64, [6]uint64{0, 7, 1}, answerAllow},
 		{"prlimit with a low address", native, sysPrlimit64, [6]uint64{0, RlimitNproc, 1}, notYours},

@@ -15,4 +15,6 @@ const (
 	socketcall32 = 102
 	setrlimit32  = 75
 	prlimit32    = 340
+	fcntl32      = 55
+	fcntl3264    = 221
 )

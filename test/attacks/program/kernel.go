@@ -50,6 +50,7 @@ var kernel = map[string]attack{
 	"perf-kernel":     perfKernel,
 	"clock":           clock,
 	"kernel-log":      kernelLog,
+	"file-lease":      fileLease,
 	"session-keyring": func([]string) (string, error) { return asked(sysKeyctl, 0, ^uintptr(2), 1) },
 }
 
@@ -254,4 +255,25 @@ func kernelLog([]string) (string, error) {
 		return "", e
 	}
 	return "cleared", nil
+}
+
+// fileLease makes whoever opens a file, or starts the program in it, wait for it to be given back.
+func fileLease([]string) (string, error) {
+	file, err := os.CreateTemp("/tmp", "lease")
+	if err != nil {
+		return "", untried("%v", err)
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	const setLease, setDelegation = 1024, 1040
+	ways := map[string]func() error{}
+	for name, command := range map[string]uintptr{"lease": setLease, "delegation": setDelegation} {
+		ways[name] = func() error {
+			if _, _, e := syscall.Syscall(syscall.SYS_FCNTL, file.Fd(), command, syscall.F_WRLCK); e != 0 {
+				return e
+			}
+			return nil
+		}
+	}
+	return firstBreach(ways)
 }
