@@ -80,7 +80,8 @@ func newGuest(t testing.TB) *guest {
 	}
 	_ = os.Chmod(dir, 0o755)
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	return &guest{t: t, dir: dir, uid: 41000 + int(uids.Add(1))}
+	// Two runs at once on one machine must not stop and kill each other's processes.
+	return &guest{t: t, dir: dir, uid: 41000 + os.Getpid()%180*100 + int(uids.Add(1))}
 }
 
 func (g *guest) launch(stdout *os.File, flags ...string) {

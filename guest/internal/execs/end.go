@@ -94,8 +94,8 @@ func (r *Registry) Kill(ctx context.Context, e *Exec, k *KillRequest) error {
 func (r *Registry) notify(e *Exec, sig syscall.Signal) error {
 	r.gate.RLock()
 	defer r.gate.RUnlock()
-	if r.closed != nil && sig == syscall.SIGCONT {
-		return r.closed
+	if err := r.Spawner.Refusing(); err != nil && sig == syscall.SIGCONT {
+		return err
 	}
 	proc.Signal(e.match, sig)
 	return nil
@@ -104,7 +104,7 @@ func (r *Registry) notify(e *Exec, sig syscall.Signal) error {
 func (r *Registry) bringDown(e *Exec, sig syscall.Signal, grace time.Duration) {
 	if sig != syscall.SIGKILL && grace > 0 {
 		if proc.Signal(e.match, sig) > 0 {
-			if !r.refusing() {
+			if r.Spawner.Refusing() == nil {
 				// A stopped process acts on the signal only when it runs again.
 				proc.Signal(e.match, syscall.SIGCONT)
 			}
@@ -118,12 +118,6 @@ func (r *Registry) bringDown(e *Exec, sig syscall.Signal, grace time.Duration) {
 
 func polite(sig syscall.Signal) bool {
 	return sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGHUP || sig == syscall.SIGQUIT
-}
-
-func (r *Registry) refusing() bool {
-	r.gate.RLock()
-	defer r.gate.RUnlock()
-	return r.closed != nil
 }
 
 // destroy kills the tree and waits until its end is told as well.

@@ -37,6 +37,19 @@ func (r *Registry) launch(ctx context.Context, e *Exec, req *Request, stdin []by
 	}
 	spec.Files = wiring.child
 	r.Watch.Begin(e.ID)
+	if err := r.begin(e, req, spec, wiring, stdin); err != nil {
+		wiring.closeOurs()
+		r.Watch.Finish(e.ID, false)
+		return r.explain(ctx, err, spec.Path, e.cwd)
+	}
+	r.Activity()
+	return nil
+}
+
+// begin starts the process; whoever waits at the gate finds it among the execs, or not started.
+func (r *Registry) begin(e *Exec, req *Request, spec proc.Spec, wiring *wiring, stdin []byte) (err error) {
+	r.gate.RLock()
+	defer r.gate.RUnlock()
 	e.startedAt, e.startBoot = time.Now(), sys.Boot()
 	e.main, err = r.Spawner.Start(spec)
 	if err == syscall.ENOEXEC && req.Command == nil {
@@ -48,18 +61,17 @@ func (r *Registry) launch(ctx context.Context, e *Exec, req *Request, stdin []by
 	runtime.KeepAlive(wiring)
 	wiring.closeChild()
 	if err != nil {
-		wiring.closeOurs()
-		r.Watch.Finish(e.ID, false)
-		return r.explain(ctx, err, spec.Path, e.cwd)
+		return err
 	}
 	e.match = proc.Tree(e.main.Pid, e.gid, r.Gids.Low)
 	r.attach(e, wiring)
 	e.stdin.begin(stdin, !req.KeepStdin && !e.tty)
 	if req.TimeoutMs != nil {
 		e.timeoutMs = *req.TimeoutMs
-		e.deadline = time.AfterFunc(time.Duration(e.timeoutMs)*time.Millisecond, func() { r.expire(e) })
+		left := time.Duration(e.timeoutMs)*time.Millisecond - (sys.Boot() - e.startBoot)
+		e.deadline = time.AfterFunc(left, func() { r.expire(e) })
 	}
-	r.Activity()
+	r.note(e)
 	go r.await(e)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"chorus-sandbox/guest/internal/fault"
+	"chorus-sandbox/guest/internal/proc"
 )
 
 // lookup finds a program as execvp would, with the rights of the commands: a root without capabilities sees less.
@@ -47,6 +48,13 @@ func (r *Registry) lookup(ctx context.Context, name, search, cwd string) (string
 
 // explain says which of the steps of a start failed; the kernel only gives a number.
 func (r *Registry) explain(ctx context.Context, err error, path, cwd string) error {
+	var refused *fault.Error
+	if errors.As(err, &refused) {
+		return refused
+	}
+	if errors.Is(err, proc.ErrStuck) {
+		return fault.New(fault.ExecNotStarted, "%s: %v; a program inside may hold it up", fault.Clip(path, 128), err).With("errno", "ETIMEDOUT")
+	}
 	path, name := fault.Clip(path, 128), errnoName(err)
 	message := path + ": " + err.Error()
 	var dirErr error

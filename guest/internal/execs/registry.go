@@ -48,8 +48,7 @@ type Config struct {
 type Registry struct {
 	Config
 
-	gate   sync.RWMutex // held for reading while a process is started, for writing while starting is forbidden or allowed
-	closed error
+	gate sync.RWMutex // held for reading while a process is started, or signalled, and that is noted
 
 	mu      sync.Mutex
 	byID    map[string]*Exec
@@ -100,8 +99,8 @@ func (r *Registry) snapshot() []*Exec {
 
 // Refuse makes every later start fail with err; nil allows them again. When it returns no start is under way.
 func (r *Registry) Refuse(err error) {
-	r.gate.Lock()
-	r.closed = err
+	r.Spawner.Refuse(err)
+	r.gate.Lock() // when whoever is inside has left
 	r.gate.Unlock()
 }
 
@@ -114,17 +113,15 @@ func (r *Registry) Start(ctx context.Context, id string, req *Request) (*Exec, e
 	if err != nil {
 		return nil, err
 	}
-	r.gate.RLock()
-	defer r.gate.RUnlock()
 	r.mu.Lock()
 	if e := r.byID[id]; e != nil {
 		r.mu.Unlock()
 		<-e.ready
 		return e, e.err
 	}
-	if r.closed != nil {
+	if err := r.Spawner.Refusing(); err != nil {
 		r.mu.Unlock()
-		return nil, r.closed
+		return nil, err
 	}
 	if r.running >= maxRunning {
 		r.mu.Unlock()
@@ -135,23 +132,25 @@ func (r *Registry) Start(ctx context.Context, id string, req *Request) (*Exec, e
 	r.running++
 	r.mu.Unlock()
 
-	e.err = r.launch(ctx, e, req, stdin)
-	r.mu.Lock()
-	if e.err != nil {
+	if e.err = r.launch(ctx, e, req, stdin); e.err != nil {
+		r.mu.Lock()
 		delete(r.byID, id)
 		r.running--
-	} else {
-		r.total++
-		r.order = append(r.order, e)
-	}
-	r.mu.Unlock()
-	if e.err == nil {
-		r.Facts.Record("exec.started", facts.Fields{
-			"exec_id": e.ID, "command": e.command, "cwd": e.cwd, "tty": e.tty, "meta": e.metaOrNull(),
-		})
+		r.mu.Unlock()
 	}
 	close(e.ready)
 	return e, e.err
+}
+
+// note makes a process that has started an exec that others know.
+func (r *Registry) note(e *Exec) {
+	r.mu.Lock()
+	r.total++
+	r.order = append(r.order, e)
+	r.mu.Unlock()
+	r.Facts.Record("exec.started", facts.Fields{
+		"exec_id": e.ID, "command": e.command, "cwd": e.cwd, "tty": e.tty, "meta": e.metaOrNull(),
+	})
 }
 
 func (e *Exec) metaOrNull() json.RawMessage {

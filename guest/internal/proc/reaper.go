@@ -12,8 +12,9 @@ import (
 // Reaper is the only place that waits for children. Children we started are told apart by pid; orphans that were
 // handed to us only have to go.
 type Reaper struct {
-	mu        sync.Mutex // held while a child is started, so that its end cannot be reaped before its pid is known
+	mu        sync.Mutex
 	children  map[int]*Process
+	expecting bool // a child is being started, and its pid is not known yet
 	childless atomic.Bool
 
 	gone   sync.Mutex
@@ -59,28 +60,39 @@ func (r *Reaper) Reaped() <-chan struct{} {
 	return r.reaped
 }
 
+// expect says that a child is about to be started. Until adopt only children whose pid is known are waited for: any other
+// may be the new one, and a child that nobody has waited for keeps its pid.
+func (r *Reaper) expect() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expecting = true
+	r.childless.Store(false)
+}
+
+// adopt tells the pid of the child that was expected, or 0 if there is none to be told apart.
+func (r *Reaper) adopt(pid, gid int) *Process {
+	p := &Process{Pid: pid, Gid: gid, done: make(chan struct{})}
+	r.mu.Lock()
+	r.expecting = false
+	if pid != 0 {
+		r.children[pid] = p
+	}
+	r.mu.Unlock()
+	r.reap() // what ended meanwhile
+	return p
+}
+
 func (r *Reaper) reap() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	any := false
-	for {
-		var status syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
-		if err == syscall.EINTR {
-			continue
+	if r.expecting {
+		for pid := range r.children {
+			any = r.wait(pid) == pid || any
 		}
-		if err != nil || pid <= 0 {
-			r.childless.Store(err == syscall.ECHILD)
-			break
-		}
-		if status.Stopped() || status.Continued() {
-			continue
-		}
-		any = true
-		if p, ok := r.children[pid]; ok {
-			delete(r.children, pid)
-			p.end = status
-			defer close(p.done)
+	} else {
+		for r.wait(-1) > 0 {
+			any = true
 		}
 	}
 	if any {
@@ -88,5 +100,28 @@ func (r *Reaper) reap() {
 		close(r.reaped)
 		r.reaped = make(chan struct{})
 		r.gone.Unlock()
+	}
+}
+
+// wait takes one end, of a certain child or of any, and returns whose it was, or 0.
+func (r *Reaper) wait(which int) int {
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(which, &status, syscall.WNOHANG, nil)
+		if err == syscall.EINTR || pid > 0 && (status.Stopped() || status.Continued()) {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			if which == -1 {
+				r.childless.Store(err == syscall.ECHILD)
+			}
+			return 0
+		}
+		if p, ok := r.children[pid]; ok {
+			delete(r.children, pid)
+			p.end = status
+			close(p.done)
+		}
+		return pid
 	}
 }

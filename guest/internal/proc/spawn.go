@@ -30,6 +30,7 @@ type Spawner struct {
 	user   User
 	// untraced is set where the kernel or the engine refuses ptrace.
 	untraced atomic.Bool
+	turns    turns
 }
 
 // NewSpawner makes a spawner for one user.
@@ -40,68 +41,79 @@ func NewSpawner(reaper *Reaper, user User) *Spawner {
 // User is who commands run as.
 func (s *Spawner) User() User { return s.user }
 
-// Start forks and executes. The error is the errno of the step that failed: credentials, chdir or exec.
+// Start forks and executes. The error is the errno of the step that failed, credentials, chdir or exec, ErrStuck if it had
+// to be ended, or that of Refuse.
 func (s *Spawner) Start(spec Spec) (*Process, error) {
-	attr := &syscall.ProcAttr{
-		Dir:   spec.Dir,
-		Env:   spec.Env,
-		Files: spec.Files[:],
-		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: spec.Tty},
+	child := &sys.Child{
+		Path: spec.Path, Dir: spec.Dir, Argv: spec.Argv, Env: spec.Env, Files: spec.Files, Tty: spec.Tty,
 	}
 	if os.Geteuid() == 0 {
-		attr.Sys.Credential = &syscall.Credential{
-			Uid: uint32(s.user.Uid), Gid: uint32(s.user.Gid), Groups: []uint32{uint32(spec.Gid)},
-		}
+		child.Identity = &sys.Identity{Uid: s.user.Uid, Gid: s.user.Gid, Group: spec.Gid}
 	}
-	s.reaper.mu.Lock()
-	defer s.reaper.mu.Unlock()
-	s.reaper.childless.Store(false)
-	pid, err := s.fork(spec, attr)
+	if err := s.turns.begin(); err != nil {
+		return nil, err
+	}
+	defer s.turns.pass()
+	s.reaper.expect()
+	pid, err := s.fork(child)
+	if err != nil {
+		pid = 0
+	}
+	p := s.reaper.adopt(pid, spec.Gid)
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{Pid: pid, Gid: spec.Gid, done: make(chan struct{})}
-	s.reaper.children[pid] = p
 	return p, nil
 }
 
+// Refuse makes every later start fail with err; nil allows them again. When it returns no start is under way: one that
+// takes long is ended.
+func (s *Spawner) Refuse(err error) { s.turns.refuse(err) }
+
+// Refusing is the error that starts fail with, if they do.
+func (s *Spawner) Refusing() error { return s.turns.refusing() }
+
 // fork starts the child stopped before its first instruction, so that it is the OOM killer's first choice from the
 // start; a child that cannot be traced becomes so right after its start.
-func (s *Spawner) fork(spec Spec, attr *syscall.ProcAttr) (int, error) {
-	if s.untraced.Load() {
-		pid, err := syscall.ForkExec(spec.Path, spec.Argv, attr)
-		if err == nil {
-			s.expose(pid)
-		}
-		return pid, err
-	}
+func (s *Spawner) fork(child *sys.Child) (int, error) {
+	child.Traced = !s.untraced.Load()
 	// The tracer is the thread that forks; only it may detach.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	attr.Sys.Ptrace = true
-	pid, err := syscall.ForkExec(spec.Path, spec.Argv, attr)
-	if err != nil {
-		if err != syscall.EPERM && err != syscall.ENOSYS {
-			return 0, err
-		}
-		attr.Sys.Ptrace = false
-		if pid, err = syscall.ForkExec(spec.Path, spec.Argv, attr); err == nil {
+	pid, err := s.execute(child)
+	if child.Traced && (err == syscall.EPERM || err == syscall.ENOSYS) {
+		child.Traced = false
+		if pid, err = s.execute(child); err == nil {
 			s.untraced.Store(true)
-			s.expose(pid)
 		}
-		return pid, err
 	}
-	s.release(pid)
+	if cut := s.turns.end(); cut != nil {
+		return 0, cut
+	}
+	if err != nil {
+		return 0, err
+	}
+	s.expose(pid)
+	if child.Traced {
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_PTRACE, syscall.PTRACE_DETACH, uintptr(pid), 0, 0, 0, 0)
+	}
 	return pid, nil
 }
 
-// release waits for the stop at exec and lets the child run. A child that was killed meanwhile stays for the reaper.
-func (s *Spawner) release(pid int) {
-	if !waitStop(pid) {
-		return
+// execute returns when the child has executed, and has stopped if it is traced, or is dead. It stays for the reaper.
+func (s *Spawner) execute(child *sys.Child) (int, error) {
+	birth, err := sys.Fork(child)
+	if err != nil {
+		return 0, err
 	}
-	s.expose(pid)
-	_, _, _ = syscall.RawSyscall6(syscall.SYS_PTRACE, syscall.PTRACE_DETACH, uintptr(pid), 0, 0, 0, 0)
+	s.turns.born(birth.Pid)
+	if err := birth.Executed(); err != nil {
+		return 0, err
+	}
+	if child.Traced {
+		waitStop(birth.Pid)
+	}
+	return birth.Pid, nil
 }
 
 // commandNice leaves the guest time to act when hundreds of commands want all of it. Commands among themselves, and

@@ -17,17 +17,18 @@ func needRoot(t testing.TB) {
 
 var reaper = NewReaper()
 
-func start(t testing.TB, s *Spawner, gid int, argv ...string) *Process {
-	t.Helper()
-	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer null.Close()
-	p, err := s.Start(Spec{
+var null, _ = os.OpenFile("/dev/null", os.O_RDWR, 0)
+
+func spec(gid int, argv ...string) Spec {
+	return Spec{
 		Path: argv[0], Argv: argv, Dir: "/", Gid: gid, Env: []string{"PATH=/usr/bin:/bin"},
 		Files: [3]uintptr{null.Fd(), null.Fd(), null.Fd()},
-	})
+	}
+}
+
+func start(t testing.TB, s *Spawner, gid int, argv ...string) *Process {
+	t.Helper()
+	p, err := s.Start(spec(gid, argv...))
 	if err != nil {
 		t.Fatal(err)
 	}

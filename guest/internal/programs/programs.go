@@ -82,6 +82,9 @@ func (f *Finder) Find(ctx context.Context) (map[string]string, error) {
 		}()
 	}
 	wg.Wait()
+	if err := f.Spawner.Refusing(); err != nil {
+		return nil, err // not all could be asked
+	}
 	f.found = found
 	return found, nil
 }

@@ -173,7 +173,7 @@ func (s *Sandbox) Shutdown(reason string) {
 func (s *Sandbox) end(code int, tell func()) {
 	s.ending.Do(func() {
 		go func() {
-			s.Execs.Refuse(errEnding)
+			s.refuseStarts()
 			tell()
 			limit, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 			defer cancel()
@@ -182,6 +182,19 @@ func (s *Sandbox) end(code int, tell func()) {
 			s.exit <- code
 		}()
 	})
+}
+
+// refuseStarts waits for those under way, but not for ever: one that not even KILL ends goes with this process.
+func (s *Sandbox) refuseStarts() {
+	refused := make(chan struct{})
+	go func() {
+		defer close(refused)
+		s.Execs.Refuse(errEnding)
+	}()
+	select {
+	case <-refused:
+	case <-time.After(3 * time.Second):
+	}
 }
 
 // Exit delivers the code to exit with.
