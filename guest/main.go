@@ -62,6 +62,7 @@ func serve(args []string) int {
 	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(96 << 20)
+	time.Local = time.UTC // which is read from the image's /etc otherwise, at the first need
 	if err := sys.Restrict(); err != nil {
 		fail("set-up failed: " + err.Error())
 	}

@@ -49,13 +49,14 @@ func TestMain(m *testing.M) {
 var uids atomic.Int64
 
 type guest struct {
-	t      testing.TB
-	dir    string
-	uid    int
-	cmd    *exec.Cmd
-	client *http.Client
-	facts  string
-	exited chan error
+	t       testing.TB
+	dir     string
+	uid     int
+	cmd     *exec.Cmd
+	wrapper []string // the command line that the guest's is given to
+	client  *http.Client
+	facts   string
+	exited  chan error
 }
 
 // serve starts a guest with directories and a uid of its own. Extra flags win.
@@ -86,9 +87,23 @@ func newGuest(t testing.TB) *guest {
 
 func (g *guest) launch(stdout *os.File, flags ...string) {
 	g.t.Helper()
+	g.begin(stdout, flags...)
+	eventually(g.t, "the guest answers", func() bool {
+		res, err := g.client.Get("http://guest/v1/health")
+		if err == nil {
+			res.Body.Close()
+		}
+		return err == nil
+	})
+}
+
+// begin starts it and waits for nothing.
+func (g *guest) begin(stdout *os.File, flags ...string) {
+	g.t.Helper()
 	args := []string{"serve", "--sandbox-id", "sb_test", "--uid", strconv.Itoa(g.uid), "--workdir", g.dir + "/work",
 		"--tmp", g.dir + "/tmp", "--run", g.dir + "/run"}
-	g.cmd = exec.Command(program, append(args, flags...)...)
+	args = append(append(g.wrapper, program), append(args, flags...)...)
+	g.cmd = exec.Command(args[0], args[1:]...)
 	g.cmd.Stdout, g.cmd.Stderr = stdout, os.Stderr
 	g.cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "GUEST_SECRET=do-not-inherit"}
 	if err := g.cmd.Start(); err != nil {
@@ -107,13 +122,6 @@ func (g *guest) launch(stdout *os.File, flags ...string) {
 	transport.Protocols.SetUnencryptedHTTP2(true)
 	g.client = &http.Client{Transport: transport}
 	g.t.Cleanup(transport.CloseIdleConnections)
-	eventually(g.t, "the guest answers", func() bool {
-		res, err := g.client.Get("http://guest/v1/health")
-		if err == nil {
-			res.Body.Close()
-		}
-		return err == nil
-	})
 }
 
 // eventually polls a condition nobody tells of.

@@ -72,6 +72,7 @@ type Sandbox struct {
 	frozen  []int // what pause stopped, for resume to continue
 
 	settler settler
+	opened  atomic.Bool // all of it is there
 	ending  sync.Once
 	exit    chan int
 }
@@ -83,6 +84,10 @@ func Open(o Options) (*Sandbox, error) {
 	if o.Dev {
 		s.user = proc.User{}
 	}
+	s.Facts = facts.NewLog(facts.NewRecorder(1).Write)
+	s.Facts.Record("boot", facts.Fields{"version": o.Version, "api": API, "sandbox_id": o.ID})
+	// Before anything of the image is looked at: it may be made so that this never ends.
+	s.Lease = lease.New(s.Facts, o.BootLease, s.busy, s.leaseOver)
 	if err := prepare(o, s.user); err != nil {
 		return nil, err
 	}
@@ -99,8 +104,6 @@ func Open(o Options) (*Sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open /dev/null: %w", err)
 	}
-	s.Facts = facts.NewLog(facts.NewRecorder(1).Write)
-	s.Facts.Record("boot", facts.Fields{"version": o.Version, "api": API, "sandbox_id": o.ID})
 	s.reaper = proc.NewReaper()
 	s.Shell = shell()
 	s.Env = execs.NewEnv(o.Workdir, userName(s.user.Uid), os.Getenv("PATH"))
@@ -120,13 +123,13 @@ func Open(o Options) (*Sandbox, error) {
 		Spawner: spawner, Reaper: s.reaper, Env: s.Env.Strings, Gid: gids.Next, GidLow: gids.Low,
 		Workdir: o.Workdir, DevNull: uintptr(devNull), AsUser: pool.Do,
 	}
-	s.Lease = lease.New(s.Facts, o.BootLease, s.busy, s.leaseOver)
+	s.opened.Store(true)
 	s.settler.stir() // starting is a burst as well
 	return s, nil
 }
 
 func (s *Sandbox) busy() bool {
-	if s.Execs == nil {
+	if !s.opened.Load() {
 		return false
 	}
 	running, _ := s.Execs.Counts()
@@ -136,9 +139,7 @@ func (s *Sandbox) busy() bool {
 // Touch notes activity for the idle lease.
 func (s *Sandbox) Touch() {
 	s.settler.stir()
-	if s.Lease != nil {
-		s.Lease.Touch()
-	}
+	s.Lease.Touch()
 }
 
 // Uptime is counted on the boot clock.
@@ -173,6 +174,10 @@ func (s *Sandbox) Shutdown(reason string) {
 func (s *Sandbox) end(code int, tell func()) {
 	s.ending.Do(func() {
 		go func() {
+			if !s.opened.Load() {
+				tell()
+				os.Exit(code) // nothing was started, and nobody waits for Exit yet
+			}
 			s.refuseStarts()
 			tell()
 			limit, cancel := context.WithTimeout(context.Background(), 3*time.Second)

@@ -1,31 +1,30 @@
 package sandbox
 
 import (
-	"bufio"
-	"os"
+	"bytes"
 	"strconv"
-	"strings"
+
+	"chorus-sandbox/guest/internal/sys"
 )
 
 const (
 	fallbackName = "sandbox"
 	passwdFile   = "/etc/passwd"
-	passwdMax    = 10_000 // lines
+	passwdMax    = 1 << 20
 )
 
-// userName is what /etc/passwd calls the uid, so that USER and `id -un` agree; a plain name where it has no entry.
+// userName is what /etc/passwd calls the uid, so that USER and `id -un` agree; a plain name where it has no entry. The file
+// may be the image's.
 func userName(uid int) string {
-	file, err := os.Open(passwdFile)
+	text, err := sys.ReadPlain(passwdFile, passwdMax)
 	if err != nil {
 		return fallbackName
 	}
-	defer file.Close()
 	wanted := strconv.Itoa(uid)
-	lines := bufio.NewScanner(file)
-	for n := 0; n < passwdMax && lines.Scan(); n++ {
-		fields := strings.Split(lines.Text(), ":")
-		if len(fields) >= 3 && fields[2] == wanted && fields[0] != "" {
-			return fields[0]
+	for line := range bytes.Lines(text) {
+		fields := bytes.Split(bytes.TrimSpace(line), []byte(":"))
+		if len(fields) >= 3 && string(fields[2]) == wanted && len(fields[0]) > 0 {
+			return string(fields[0])
 		}
 	}
 	return fallbackName

@@ -32,6 +32,38 @@ func OpenPlain(path string, flags int) (int, error) {
 	return syscall.Open(path, flags|syscall.O_CLOEXEC, 0)
 }
 
+// ReadPlain reads the beginning of a file that may be anybody's: only a regular one, and no more of it than max.
+func ReadPlain(path string, max int) ([]byte, error) {
+	// Without it the kernel waits for a writer of a FIFO here.
+	fd, err := OpenPlain(path, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY)
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(fd)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	if st.Mode&syscall.S_IFMT != syscall.S_IFREG {
+		return nil, syscall.EINVAL
+	}
+	text := make([]byte, 0, min(max, int(st.Size)))
+	for len(text) < cap(text) {
+		n, err := syscall.Read(fd, text[len(text):cap(text)])
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			break
+		}
+		text = text[:len(text)+n]
+	}
+	return text, nil
+}
+
 func openat2(path string, flags int) (int, error) {
 	name, err := syscall.BytePtrFromString(path)
 	if err != nil {

@@ -1,0 +1,84 @@
+package test
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// withFifos makes a guest that finds a FIFO which nobody writes to in the place of each file, as an image may have it.
+func withFifos(t *testing.T, files ...string) *guest {
+	t.Helper()
+	if err := exec.Command("unshare", "-m", "true").Run(); err != nil {
+		t.Skipf("no mount namespace to be had here: %v", err)
+	}
+	g := newGuest(t)
+	fifo := g.dir + "/fifo"
+	if err := syscall.Mkfifo(fifo, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	script := ""
+	for _, file := range files {
+		if _, err := os.Stat(file); err != nil {
+			continue
+		}
+		script += "mount --bind " + fifo + " " + file + " && "
+	}
+	g.wrapper = []string{"unshare", "-m", "sh", "-c", script + `exec "$@"`, "sh"}
+	return g
+}
+
+func (g *guest) factsFile() *os.File {
+	g.t.Helper()
+	out, err := os.Create(g.dir + "/facts")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { out.Close() })
+	g.facts = out.Name()
+	return out
+}
+
+func TestImageWithFifosForFiles(t *testing.T) {
+	g := withFifos(t, "/etc/passwd", "/etc/localtime", "/etc/group", "/etc/hosts")
+	g.launch(g.factsFile())
+	// No shell: it would look itself who it is.
+	run := func(argv ...string) result {
+		return g.view("/v1/execs/"+newID(), object{"argv": argv, "view": object{"wait_ms": 20000}})
+	}
+	if r := run("printenv", "USER"); r.out["stdout"] != "sandbox\n" {
+		t.Errorf("%v", r.object)
+	}
+	// What it logs has the time.
+	run("truncate", "-s", "50000000", "shrinks")
+	res, err := g.client.Get("http://guest/v1/files/tar?path=shrinks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run("truncate", "-s", "1000", "shrinks")
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(limit(5 * time.Second)):
+		t.Error("the guest waits for its time zone")
+	}
+}
+
+func TestSetUpThatNeverEndsDoesSoWithTheBootLease(t *testing.T) {
+	g := withFifos(t, "/dev/null")
+	g.begin(g.factsFile(), "--boot-lease-ms", "300")
+	if code := g.exitCode(); code != 82 {
+		t.Errorf("exit code %d", code)
+	}
+	if got := kinds(g.recorded()); got != "boot lease.over" {
+		t.Errorf("facts: %s", got)
+	}
+}
