@@ -51,7 +51,7 @@ func TestResumeReachesWhatHadNotStoppedYet(t *testing.T) {
 
 func TestAForkStormStandsStillWhilePaused(t *testing.T) {
 	g := serve(t)
-	g.ok("PATCH", "/v1/limits", object{"pids": 100 + 32})
+	g.ok("PATCH", "/v1/limits", object{"pids": 100})
 	storm := g.start(object{"command": "echo go; storm() { echo x; storm & storm & wait; }; storm 2>/dev/null"})
 	g.ok("POST", "/v1/pause", nil)
 	produced := func() int64 { return int64(g.view("/v1/execs/"+storm+"/view", object{}).num("stdout_bytes")) }

@@ -14,6 +14,7 @@ type Entry struct {
 	Uid           int
 	Pgid, Session int
 	Stopped       bool
+	Threads       int
 	groups        string // the line as the kernel writes it, with a space at each end
 }
 
@@ -122,6 +123,7 @@ func inspect(pid int, buf []byte) (Entry, bool) {
 	if state == 'X' || state == 'Z' && threads <= 1 {
 		return Entry{}, false
 	}
+	e.Threads = threads
 	e.Stopped = state == 'T' || state == 't'
 	if e.Session < 0 {
 		e.fromStat(buf)

@@ -7,20 +7,17 @@ import (
 	"chorus-sandbox/guest/internal/sys"
 )
 
-const (
-	// processReserve is what commands leave of the pids limit for the threads of the guest and its bridges.
-	processReserve = 32
-	// rounds are more than it takes unless something forks without end: what that leaves behind meets the pids limit.
-	rounds = 50
-)
+// rounds are more than it takes unless something forks without end: what that leaves behind meets the engine's limit.
+const rounds = 50
 
-// LimitProcesses makes all commands, those that run included, keep the reserve of a pids limit that has changed.
+// LimitProcesses makes all commands, those that run included, keep a limit that has changed. The engine's lies above it, so
+// that the guest and its bridges have threads of their own.
 func (s *Sandbox) LimitProcesses(pids uint64) error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(sys.RlimitNproc, &limit); err != nil {
 		return err
 	}
-	limit.Cur = min(max(1, pids-min(processReserve, pids/2)), limit.Max)
+	limit.Cur = min(pids, limit.Max)
 	if err := sys.SetProcesses(0, limit); err != nil {
 		return err
 	}

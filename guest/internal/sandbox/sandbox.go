@@ -109,14 +109,15 @@ func Open(o Options) (*Sandbox, error) {
 	s.Env = execs.NewEnv(o.Workdir, userName(s.user.Uid), os.Getenv("PATH"))
 	s.Files = files.New(pool, o.Workdir)
 	cgroup := stats.OpenCgroup("/sys/fs/cgroup")
-	s.Stats = stats.NewSource(cgroup, o.Workdir)
+	tasks := stats.NewTasks(cgroup, s.user.Uid)
+	s.Stats = stats.NewSource(cgroup, tasks, o.Workdir)
 	budget := spool.NewBudget(spool.BudgetMax)
 	budget.OnEvict = s.settler.stir
 	gids := execs.NewGids()
 	spawner := proc.NewSpawner(s.reaper, s.user)
 	s.Execs = execs.NewRegistry(execs.Config{
 		Spawner: spawner, Reaper: s.reaper, Facts: s.Facts, Budget: budget, Env: s.Env, Gids: gids,
-		Watch: watch.New(cgroup, o.Workdir, s.Facts), AsUser: pool.Do, Activity: s.Touch,
+		Watch: watch.New(cgroup, tasks, o.Workdir, s.Facts), AsUser: pool.Do, Activity: s.Touch,
 		Workdir: o.Workdir, Shell: s.Shell, DevNull: uintptr(devNull),
 	})
 	s.Programs = &programs.Finder{

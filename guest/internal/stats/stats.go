@@ -50,17 +50,18 @@ type Sample struct {
 // Source takes samples.
 type Source struct {
 	cgroup  *Cgroup
+	tasks   *Tasks
 	workdir string
 	netdev  int
 }
 
 // NewSource prepares reading for a workdir.
-func NewSource(cgroup *Cgroup, workdir string) *Source {
+func NewSource(cgroup *Cgroup, tasks *Tasks, workdir string) *Source {
 	fd, err := syscall.Open("/proc/net/dev", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		fd = -1
 	}
-	return &Source{cgroup: cgroup, workdir: workdir, netdev: fd}
+	return &Source{cgroup: cgroup, tasks: tasks, workdir: workdir, netdev: fd}
 }
 
 // Sample reads everything now.
@@ -69,7 +70,7 @@ func (s *Source) Sample(uptime time.Duration) *Sample {
 	out.CPU.UsageMs, out.CPU.ThrottledMs, out.CPU.LimitCpus = s.cgroup.CPU()
 	out.Memory.UsedBytes, out.Memory.LimitBytes, out.Memory.PeakBytes = s.cgroup.Memory()
 	out.Memory.OomKills = s.cgroup.OomKills()
-	out.Pids.Current, out.Pids.Limit, _ = s.cgroup.Pids()
+	out.Pids.Current, out.Pids.Limit = s.tasks.Current(), s.tasks.Limit()
 	out.IO.ReadBytes, out.IO.WriteBytes = s.cgroup.IO()
 	if used, limit, ok := Disk(s.workdir); ok {
 		out.Workspace.UsedBytes, out.Workspace.LimitBytes = &used, &limit

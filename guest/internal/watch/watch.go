@@ -4,7 +4,6 @@ package watch
 
 import (
 	"sync"
-	"syscall"
 	"time"
 
 	"chorus-sandbox/guest/internal/facts"
@@ -17,6 +16,7 @@ const every = 2 * time.Second
 // Watch attributes counters to execs.
 type Watch struct {
 	cgroup  *stats.Cgroup
+	tasks   *stats.Tasks
 	workdir string
 	log     *facts.Log
 
@@ -33,8 +33,8 @@ type Watch struct {
 }
 
 // New starts from the counters as they are.
-func New(cgroup *stats.Cgroup, workdir string, log *facts.Log) *Watch {
-	w := &Watch{cgroup: cgroup, workdir: workdir, log: log, running: map[string]int{}}
+func New(cgroup *stats.Cgroup, tasks *stats.Tasks, workdir string, log *facts.Log) *Watch {
+	w := &Watch{cgroup: cgroup, tasks: tasks, workdir: workdir, log: log, running: map[string]int{}}
 	if n := cgroup.OomKills(); n != nil {
 		w.seen = *n
 	}
@@ -185,30 +185,27 @@ func (w *Watch) tell(id string, kills int) {
 }
 
 func (w *Watch) checkPids() {
-	current, limit, refused := w.cgroup.Pids()
-	if current == nil {
+	current, refused := w.tasks.Most()
+	limit := w.tasks.Limit()
+	if current == nil || limit == nil {
 		return
 	}
-	top := int64(0)
-	if limit != nil {
-		top = *limit
+	hit := refused != nil && *refused > w.forks
+	if hit {
+		w.forks = *refused
 	}
-	// The limit per user lies below the cgroup's, so that commands meet it first; the kernel does not count its refusals.
-	var nproc syscall.Rlimit
-	if syscall.Getrlimit(6, &nproc) == nil && nproc.Cur < 1<<31 && (top == 0 || int64(nproc.Cur) < top) {
-		top = int64(nproc.Cur)
+	near := func() bool { return *current*10 >= *limit*8 }
+	if hit || near() {
+		if exact := w.tasks.Current(); exact != nil {
+			current = exact
+		}
 	}
-	if top == 0 {
-		return
-	}
-	hit := *current >= top
-	if refused != nil && *refused > w.forks {
-		w.forks, hit = *refused, true
-	}
+	// The kernel does not count what it refuses by the limit of a uid, and who was refused has often ended by now.
+	hit = hit || *current >= *limit-*limit/16
 	if hit && !w.pids {
-		w.limit("pids", *current, top)
+		w.limit("pids", *current, *limit)
 	}
-	w.pids = hit || w.pids && *current*10 >= top*8
+	w.pids = hit || w.pids && near()
 }
 
 func (w *Watch) checkWorkspace() {

@@ -38,7 +38,8 @@ func watched(t *testing.T) *kernel {
 			k.told = append(k.told, strings.TrimSpace(fmt.Sprintln(f.OomKills, f.ExecID)))
 		}
 	})
-	k.Watch = New(stats.OpenCgroup(filepath.Dir(k.file)), t.TempDir(), log)
+	cgroup := stats.OpenCgroup(filepath.Dir(k.file))
+	k.Watch = New(cgroup, stats.NewTasks(cgroup, os.Getuid()), t.TempDir(), log)
 	t.Cleanup(func() {
 		if k.timer != nil {
 			k.timer.Stop()

@@ -152,7 +152,7 @@ describe("a command", () => {
       (await shell(guest, "ls /sys/class/net; ulimit -n; ulimit -c; ulimit -u 2>/dev/null || ulimit -p")).out.split(
         "\n",
       ),
-    ).toEqual(["lo", "4096", "0", "68"]);
+    ).toEqual(["lo", "4096", "0", "100"]);
     const stats = await guest.stats();
     expect(stats.cpu.limit_cpus).toBeCloseTo(0.5);
     expect(stats.memory.limit_bytes).toBe(memoryBudgetMb(resources) * 1024 * 1024);

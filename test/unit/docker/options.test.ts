@@ -78,26 +78,26 @@ describe("a strict sandbox", () => {
       Memory: memory,
       MemorySwap: memory,
       NanoCpus: 1_500_000_000,
-      PidsLimit: 256,
+      PidsLimit: 256 + 64,
       ShmSize: 64 * 1024 * 1024,
     });
     expect(host.Ulimits).toEqual([
       { Name: "nofile", Soft: 4096, Hard: 4096 },
       { Name: "core", Soft: 0, Hard: 0 },
-      { Name: "nproc", Soft: 224, Hard: 4096 },
+      { Name: "nproc", Soft: 256, Hard: 4096 },
     ]);
   });
 
   test.each([
-    [16, 8],
-    [64, 32],
-    [4096, 4064],
+    [16, 16],
+    [4096, 4096],
     [100_000, 32_768],
-  ])("of %i tasks, commands get at most %i", (pids, nproc) => {
+  ])("of %i processes, commands get %i, and the guest has its own beside them", (pids, nproc) => {
     const { HostConfig } = containerOptions(
       plan({ spec: testSpec("sha256:abc", { resources: { ...resources, pids } }) }),
     );
     expect(HostConfig.Ulimits).toContainEqual({ Name: "nproc", Soft: nproc, Hard: Math.max(nproc, 4096) });
+    expect(HostConfig.PidsLimit).toBe(pids + 64);
   });
 
   test("writes to bounded tmpfs only, without options Podman refuses", () => {
@@ -238,7 +238,7 @@ test("capabilities, hidden paths, name servers and limits of the policy reach th
   expect(strict.Ulimits).toEqual([
     { Name: "nofile", Soft: 99, Hard: 99 },
     { Name: "core", Soft: 0, Hard: 0 },
-    { Name: "nproc", Soft: 224, Hard: 4096 },
+    { Name: "nproc", Soft: 256, Hard: 4096 },
     { Name: "stack", Soft: 7, Hard: 7 },
   ]);
 });
@@ -284,7 +284,10 @@ describe("changed limits", () => {
   });
 
   test("name only what changes", () => {
-    expect(updateOptions({ cpus: 0.5, pids: 64, workspace_mb: 32 })).toEqual({ NanoCpus: 500_000_000, PidsLimit: 64 });
+    expect(updateOptions({ cpus: 0.5, pids: 64, workspace_mb: 32 })).toEqual({
+      NanoCpus: 500_000_000,
+      PidsLimit: 64 + 64,
+    });
     expect(updateOptions({ workspace_mb: 32 })).toEqual({});
   });
 });

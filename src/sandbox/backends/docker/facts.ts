@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { BackendStatus, EngineInfo } from "../../backend.ts";
 import type { EngineConnection } from "./client.ts";
+import { reservedTasks } from "./options.ts";
 
 /** Answers of the engine about containers and about itself, read leniently: Podman leaves out what Docker tells. */
 export const containerAnswer = z.object({
@@ -84,7 +85,7 @@ function limitsOf(memory: number, { NanoCpus, PidsLimit }: NonNullable<Container
   return {
     memory_limit_mb: Math.round(memory / 2 ** 20),
     ...(NanoCpus ? { cpus: NanoCpus / 1e9 } : {}),
-    ...(PidsLimit && PidsLimit > 0 ? { pids: PidsLimit } : {}),
+    ...(PidsLimit && PidsLimit > reservedTasks ? { pids: PidsLimit - reservedTasks } : {}),
   };
 }
 

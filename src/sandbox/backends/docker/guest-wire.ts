@@ -53,6 +53,8 @@ export class GuestWire {
           Tty: false,
           User: "0:0",
           WorkingDir: "/",
+          // Each of its threads is one of the sandbox's reserve.
+          Env: ["GOMAXPROCS=1"],
           Cmd: [guestPath, "connect", "--run", paths.run],
         },
         action: "reach the guest",

@@ -25,8 +25,11 @@ export interface ContainerPlan {
   installId: string;
 }
 
-/** Tasks that commands cannot take: the guest, its threads and its bridges keep room to breathe under a fork bomb. */
-const reservedTasks = 32;
+/**
+ * Tasks that commands cannot take: the guest has about 20 threads, and each server's bridge to it has 6. The engine's limit is
+ * so much higher than that of commands, which is what was asked for.
+ */
+export const reservedTasks = 64;
 const maxNproc = 32_768;
 /** Every engine's to give, rootless ones included, and the built-in maximum of pids. */
 const raisableNproc = 4_096;
@@ -74,7 +77,7 @@ export function containerOptions(plan: ContainerPlan) {
       Memory: memory,
       MemorySwap: memory,
       NanoCpus: nanoCpus(resources.cpus),
-      PidsLimit: resources.pids,
+      PidsLimit: resources.pids + reservedTasks,
       ShmSize: (resources.shm_mb ?? overheadMb.shm) * mib,
       Ulimits: ulimits(resources.pids, confinement),
       // No uid, gid or mode: Podman refuses them, and a folder of the image overrides them. The guest sets owners at start.
@@ -130,7 +133,7 @@ export function updateOptions(limits: BackendLimits) {
   return {
     ...(memory === undefined ? {} : { Memory: memory, MemorySwap: memory }),
     ...(limits.cpus === undefined ? {} : { NanoCpus: nanoCpus(limits.cpus) }),
-    ...(limits.pids === undefined ? {} : { PidsLimit: limits.pids }),
+    ...(limits.pids === undefined ? {} : { PidsLimit: limits.pids + reservedTasks }),
   };
 }
 
@@ -218,7 +221,7 @@ const inodes = ({ workspace_inodes }: Resources): string =>
   workspace_inodes === undefined ? "" : `,nr_inodes=${workspace_inodes}`;
 
 function ulimits(pids: number, { ulimits: chosen = {} }: Confinement) {
-  const nproc = Math.max(1, Math.min(maxNproc, pids - Math.min(reservedTasks, Math.floor(pids / 2))));
+  const nproc = Math.min(maxNproc, pids);
   const all = { nofile: openFiles, core: 0, ...chosen, nproc };
   return Object.entries(all).map(([name, value]) => ({
     Name: name,
