@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"chorus-sandbox/guest/internal/sys"
 )
@@ -93,7 +94,7 @@ func (s *Spawner) fork(child *sys.Child) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	s.expose(pid)
+	s.expose(pid, child.Traced)
 	if child.Traced {
 		_, _, _ = syscall.RawSyscall6(syscall.SYS_PTRACE, syscall.PTRACE_DETACH, uintptr(pid), 0, 0, 0, 0)
 	}
@@ -102,18 +103,14 @@ func (s *Spawner) fork(child *sys.Child) (int, error) {
 
 // execute returns when the child has executed, and has stopped if it is traced, or is dead. It stays for the reaper.
 func (s *Spawner) execute(child *sys.Child) (int, error) {
-	birth, err := sys.Fork(child)
-	if err != nil {
+	if err := sys.Start(child, &s.turns.pid); err != nil {
 		return 0, err
 	}
-	s.turns.born(birth.Pid)
-	if err := birth.Executed(); err != nil {
-		return 0, err
-	}
+	pid := int(atomic.LoadInt32(&s.turns.pid))
 	if child.Traced {
-		waitStop(birth.Pid)
+		waitStop(pid)
 	}
-	return birth.Pid, nil
+	return pid, nil
 }
 
 // commandNice leaves the guest time to act when hundreds of commands want all of it. Commands among themselves, and
@@ -122,14 +119,19 @@ func (s *Spawner) execute(child *sys.Child) (int, error) {
 const commandNice = 19
 
 // expose makes the child the OOM killer's choice instead of the guest. The file belongs to the child's user, and the
-// guest has no capability to pass over that. Where it fails the child only keeps the guest's own score.
-func (s *Spawner) expose(pid int) {
+// guest has no capability to pass over that. Where it fails the child only keeps the guest's own score. A child that has not
+// stopped after its execution may still be about to become its user's.
+func (s *Spawner) expose(pid int, stopped bool) {
 	name := "/proc/" + strconv.Itoa(pid) + "/oom_score_adj"
 	_ = sys.AsUser(s.user.Uid, s.user.Gid, func() {
 		if os.Getpid() == 1 {
 			_ = syscall.Setpriority(syscall.PRIO_PROCESS, pid, commandNice)
 		}
 		fd, err := syscall.Open(name, syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
+		for try := 0; err == syscall.EACCES && !stopped && try < 20; try++ {
+			time.Sleep(time.Millisecond)
+			fd, err = syscall.Open(name, syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
+		}
 		if err != nil {
 			return
 		}

@@ -3,6 +3,7 @@ package proc
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -13,6 +14,7 @@ const (
 	startMax = 5 * time.Second
 	// haste is how long a start may take while somebody waits for there to be none: for a pause, or for the end of all.
 	haste = time.Second
+	again = 50 * time.Millisecond
 )
 
 // ErrStuck is the error of a start that took too long and was ended.
@@ -24,9 +26,10 @@ type turns struct {
 
 	mu      sync.Mutex
 	refused error
-	pid     int         // the child that is being started, once there is one
-	limit   *time.Timer // nil when none is
+	limit   *time.Timer // nil when nothing is being started
 	cut     bool        // it took too long
+
+	pid int32 // the child that is being started; set by the kernel, before the child runs
 }
 
 // begin waits for the turn.
@@ -38,33 +41,24 @@ func (t *turns) begin() error {
 		t.turn.Unlock()
 		return t.refused
 	}
-	t.pid, t.cut = 0, false
+	atomic.StoreInt32(&t.pid, 0)
+	t.cut = false
 	var limit *time.Timer
 	limit = time.AfterFunc(startMax, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if t.limit == limit {
-			t.cut = true
-			t.kill()
+		if t.limit != limit {
+			return
 		}
+		t.cut = true
+		// Nobody reaps the child before the end.
+		if pid := atomic.LoadInt32(&t.pid); pid != 0 {
+			_ = syscall.Kill(int(pid), syscall.SIGKILL)
+		}
+		limit.Reset(again) // there may be no child yet, or the next one after this
 	})
 	t.limit = limit
 	return nil
-}
-
-// born tells the child, which nobody reaps before the end.
-func (t *turns) born(pid int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.pid = pid
-	t.kill()
-}
-
-// kill ends a child that takes too long.
-func (t *turns) kill() {
-	if t.cut && t.pid != 0 {
-		_ = syscall.Kill(t.pid, syscall.SIGKILL)
-	}
 }
 
 // end returns an error if the child was killed. No child is killed after that.

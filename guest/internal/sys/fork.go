@@ -1,10 +1,9 @@
 package sys
 
 import (
-	"encoding/binary"
 	"runtime"
 	"syscall"
-	"unsafe"
+	"unsafe" // for the system calls, and go:linkname
 )
 
 // Child says what a child becomes before it executes its program.
@@ -20,27 +19,21 @@ type Child struct {
 // Identity is who a child runs as.
 type Identity struct{ Uid, Gid, Group int }
 
-// Birth is a child on the way to its program.
-type Birth struct {
-	Pid    int
-	status int
-}
-
 // plan is all that the child needs, in a form that it needs no memory for.
 type plan struct {
 	path, dir *byte
 	argv, env []*byte
 	child     *Child
 	group     uint32
-	status    int
 	signals   uint64 // those that were blocked here
-	errno     [8]byte
+	failed    syscall.Errno
 }
 
-// Fork starts a child with a copy of this process's memory, and returns when there is one. That of the standard library
-// shares the memory and keeps a processor of the Go runtime until the child has executed, so a child that stands still on the
-// way, which a program inside can make it do, stops the whole guest. Nobody reads the copy: it cannot be dumped either.
-func Fork(c *Child) (Birth, error) {
+// Start starts a child and returns when it has executed its program, or is dead: nil for both. The error is the errno of the
+// step that failed. The child's pid is in pid as soon as there is one. The child borrows the memory of this process and the
+// thread waits for it, as with the standard library; but here the Go runtime knows that the thread waits. Otherwise a child
+// that stands still on the way, which a program inside can make it do, would stop the whole guest.
+func Start(c *Child, pid *int32) error {
 	p := plan{child: c}
 	var err error
 	for _, text := range []struct {
@@ -48,76 +41,65 @@ func Fork(c *Child) (Birth, error) {
 		to   **byte
 	}{{c.Path, &p.path}, {c.Dir, &p.dir}} {
 		if *text.to, err = syscall.BytePtrFromString(text.from); err != nil {
-			return Birth{}, err
+			return err
 		}
 	}
 	if p.argv, err = syscall.SlicePtrFromStrings(c.Argv); err != nil {
-		return Birth{}, err
+		return err
 	}
 	if p.env, err = syscall.SlicePtrFromStrings(c.Env); err != nil {
-		return Birth{}, err
+		return err
 	}
 	if c.Identity != nil {
 		p.group = uint32(c.Identity.Group)
 	}
-	var status [2]int
-	if err := syscall.Pipe2(status[:], syscall.O_CLOEXEC); err != nil {
-		return Birth{}, err
-	}
-	p.status = status[1]
 	runtime.LockOSThread() // the signals that are blocked are the thread's
-	pid, e := p.clone()
+	e := p.clone(pid)
 	runtime.UnlockOSThread()
 	runtime.KeepAlive(&p)
-	syscall.Close(status[1])
 	if e != 0 {
-		syscall.Close(status[0])
-		return Birth{}, e
+		return e
 	}
-	return Birth{Pid: int(pid), status: status[0]}, nil
-}
-
-// Executed waits until the child has executed its program, or is dead: nil for both. The error is the errno of the step that
-// failed.
-func (b Birth) Executed() error {
-	defer syscall.Close(b.status)
-	var errno [8]byte
-	for {
-		n, err := syscall.Read(b.status, errno[:])
-		if err == syscall.EINTR {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if n == len(errno) {
-			return syscall.Errno(binary.NativeEndian.Uint64(errno[:]))
-		}
-		return nil
-	}
+	return nil
 }
 
 const signalSet = unsafe.Sizeof(uint64(0))
 
+// vfork is clone(2) for a child that borrows the stack. It returns twice; a negative number is an errno.
+//
+//go:noescape
+func vfork(flags uintptr, pid *int32) uintptr
+
+//go:linkname entersyscall runtime.entersyscall
+func entersyscall()
+
+//go:linkname exitsyscall runtime.exitsyscall
+func exitsyscall()
+
 // clone returns in the parent only. No signal may be handled in the child, and nothing of what runs there may need the Go
-// runtime: its other threads do not exist there.
+// runtime, whose other threads go on meanwhile.
 //
 //go:norace
 //go:nosplit
 //go:noinline
-func (p *plan) clone() (pid uintptr, e syscall.Errno) {
+func (p *plan) clone(pid *int32) (e syscall.Errno) {
 	const setMask = 2
 	all := ^uint64(0)
+	entersyscall()
 	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, setMask, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&p.signals)), signalSet, 0, 0)
-	pid, _, e = syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
-	if e == 0 && pid == 0 {
+	r := vfork(syscall.CLONE_VM|syscall.CLONE_VFORK|syscall.CLONE_PARENT_SETTID|uintptr(syscall.SIGCHLD), pid)
+	if r == 0 {
 		p.become()
 	}
 	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, setMask, uintptr(unsafe.Pointer(&p.signals)), 0, signalSet, 0, 0)
-	return pid, e
+	exitsyscall()
+	if int(r) < 0 {
+		return syscall.Errno(-r)
+	}
+	return p.failed
 }
 
-// become is the way of the child. It ends in the program, or with the errno in the pipe.
+// become is the way of the child. It ends in the program, or in its end with the errno left behind.
 //
 //go:norace
 //go:nosplit
@@ -127,8 +109,7 @@ func (p *plan) become() {
 		_, _, e = syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(p.path)),
 			uintptr(unsafe.Pointer(&p.argv[0])), uintptr(unsafe.Pointer(&p.env[0])))
 	}
-	*(*uint64)(unsafe.Pointer(&p.errno)) = uint64(e)
-	syscall.RawSyscall(syscall.SYS_WRITE, uintptr(p.status), uintptr(unsafe.Pointer(&p.errno)), uintptr(len(p.errno)))
+	p.failed = e
 	for {
 		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 127, 0, 0)
 	}
