@@ -86,14 +86,18 @@ func (r *Reaper) reap() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	any := false
+	var ours []*Process
 	if r.expecting {
 		for pid := range r.children {
-			any = r.wait(pid) == pid || any
+			any = r.wait(pid, &ours) == pid || any
 		}
 	} else {
-		for r.wait(-1) > 0 {
+		for r.wait(-1, &ours) > 0 {
 			any = true
 		}
+	}
+	for _, p := range ours {
+		close(p.done) // whoever waits for it sees whether any child is left
 	}
 	if any {
 		r.gone.Lock()
@@ -103,8 +107,8 @@ func (r *Reaper) reap() {
 	}
 }
 
-// wait takes one end, of a certain child or of any, and returns whose it was, or 0.
-func (r *Reaper) wait(which int) int {
+// wait takes one end, of a certain child or of any, and returns whose it was, or 0. One that we started joins ours.
+func (r *Reaper) wait(which int, ours *[]*Process) int {
 	for {
 		var status syscall.WaitStatus
 		pid, err := syscall.Wait4(which, &status, syscall.WNOHANG, nil)
@@ -120,7 +124,7 @@ func (r *Reaper) wait(which int) int {
 		if p, ok := r.children[pid]; ok {
 			delete(r.children, pid)
 			p.end = status
-			close(p.done)
+			*ours = append(*ours, p)
 		}
 		return pid
 	}
