@@ -89,6 +89,11 @@ describe("under load, while anything is killed at any moment", () => {
         60_000,
       ).catch(ours);
       const stream = streamFaults(journal, received);
+      await eventually(
+        "no gap is told any more",
+        async () => (await last.call("sandbox_events", { after: "now" }))?.data["gap"] === undefined,
+        30_000,
+      );
 
       say(
         `all relayed after ${passed()}: ${ids.length} sandboxes, ${promised.execs.size} execs answered, ${journal.length} events in the journal, ${received.length} in the stream (${stream.repeats} repeats)`,
@@ -129,7 +134,8 @@ async function readAll(session: Session): Promise<Told[]> {
     const answer = await session.call("sandbox_events", { after, limit: 200, wait_s: 0 });
     if (answer === undefined || answer.isError) throw new Error(`the journal cannot be read: ${answer?.text}`);
     const events = answer.data["events"] as Told[];
-    expect(answer.data).not.toHaveProperty("gap");
+    // What NATS has not taken yet is told there, too; it gets a minute more.
+    expect(answer.data["gap"] ?? "").not.toContain("no longer kept");
     journal.push(...events);
     if (events.length === 0) return journal;
     after = String(answer.data["next_cursor"]);
