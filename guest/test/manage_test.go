@@ -225,7 +225,7 @@ for i in range(3000):
 // A process swaps a directory and a link to a folder full of files for each other all the time.
 func TestSwappedLinksLeadNowhere(t *testing.T) {
 	g := serve(t)
-	g.sh("mkdir outer; for i in $(seq 50); do echo precious > outer/$i; done")
+	g.sh("mkdir outer copies; for i in $(seq 50); do echo precious > outer/$i; done")
 	id := g.start(object{"command": `echo go; cd ~; mkdir -p d; while :; do
 		mkdir -p d/swap/sub; for i in 1 2 3; do echo x > d/swap/$i; done; mv d/swap d/was 2>/dev/null; ln -s ../outer d/swap; rm -rf d/was; rm -f d/swap; done 2>/dev/null`})
 	for i := range 60 {
