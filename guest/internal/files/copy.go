@@ -171,7 +171,7 @@ func (c *copier) chunk() error {
 	if c.buf == nil {
 		c.buf = make([]byte, copyChunk)
 	}
-	n, err := readFull(c.in, c.buf[:min(int64(len(c.buf)), c.left)], c.at)
+	n, err := sys.ReadFull(c.in, c.buf[:min(int64(len(c.buf)), c.left)], c.at)
 	if err == nil && n > 0 && !allZero(c.buf[:n]) {
 		err = pwriteFull(c.out, c.buf[:n], c.at)
 	}

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"chorus-sandbox/guest/internal/fault"
+	"chorus-sandbox/guest/internal/sys"
 )
 
 const (
@@ -74,7 +75,7 @@ func readRange(fd int, size int64, r ReadRequest, h *ReadHeader) ([]byte, error)
 		want = min(want, max(0, size-r.Offset))
 	}
 	buf := make([]byte, want)
-	n, err := readFull(fd, buf, r.Offset)
+	n, err := sys.ReadFull(fd, buf, r.Offset)
 	if err != nil {
 		return nil, err
 	}
@@ -84,23 +85,6 @@ func readRange(fd int, size int64, r ReadRequest, h *ReadHeader) ([]byte, error)
 	}
 	h.Omitted = r.Offset > 0 || h.NextOffset != nil
 	return buf[:n], nil
-}
-
-func readFull(fd int, buf []byte, offset int64) (n int, err error) {
-	for n < len(buf) {
-		m, err := syscall.Pread(fd, buf[n:], offset+int64(n))
-		if err == syscall.EINTR {
-			continue
-		}
-		if err != nil {
-			return n, err
-		}
-		if m == 0 {
-			break
-		}
-		n += m
-	}
-	return n, nil
 }
 
 // cursor reads a file in steps and gives up when the caller does.
@@ -115,7 +99,7 @@ func (c *cursor) next() ([]byte, error) {
 	if err := c.ctx.Err(); err != nil {
 		return nil, err
 	}
-	n, err := readFull(c.fd, c.buf[:], c.offset)
+	n, err := sys.ReadFull(c.fd, c.buf[:], c.offset)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"chorus-sandbox/guest/internal/pattern"
+	"chorus-sandbox/guest/internal/sys"
 )
 
 const (
@@ -59,7 +60,7 @@ func (s *searcher) scan() {
 // fill reads on; base is where in the file the buffer begins.
 func (s *searcher) fill(base int64) {
 	_ = s.f.do(s.ctx, s.path, func() error {
-		n, err := readFull(s.fd, s.buf[s.end:], base+int64(s.end))
+		n, err := sys.ReadFull(s.fd, s.buf[s.end:], base+int64(s.end))
 		s.end, s.read = s.end+n, s.read+int64(n)
 		return err
 	})
@@ -104,7 +105,7 @@ func (s *searcher) block(text []byte, at *position) {
 func linesBefore(fd int, offset int64, n int) []string {
 	from := max(0, offset-contextLook)
 	text := make([]byte, offset-from)
-	got, err := readFull(fd, text, from)
+	got, err := sys.ReadFull(fd, text, from)
 	if err != nil || got < len(text) || len(text) == 0 {
 		return nil
 	}
@@ -118,7 +119,7 @@ func linesBefore(fd int, offset int64, n int) []string {
 // linesAfter reads the lines behind one that ends at an offset.
 func linesAfter(fd int, offset int64, n int) []string {
 	text := make([]byte, contextLook)
-	got, err := readFull(fd, text, offset)
+	got, err := sys.ReadFull(fd, text, offset)
 	if err != nil || got == 0 {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"chorus-sandbox/guest/internal/ignore"
+	"chorus-sandbox/guest/internal/sys"
 )
 
 // scopedIgnore is a .gitignore and the directory it is in.
@@ -31,7 +32,7 @@ func (s *searcher) scope(prefix string, dir int) {
 	}
 	defer syscall.Close(fd)
 	text := make([]byte, min(st.Size, ignoreFile))
-	n, err := readFull(fd, text, 0)
+	n, err := sys.ReadFull(fd, text, 0)
 	if err != nil {
 		return
 	}

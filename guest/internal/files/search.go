@@ -12,6 +12,7 @@ import (
 	"chorus-sandbox/guest/internal/fault"
 	"chorus-sandbox/guest/internal/ignore"
 	"chorus-sandbox/guest/internal/pattern"
+	"chorus-sandbox/guest/internal/sys"
 )
 
 const (
@@ -211,7 +212,7 @@ func (s *searcher) step() (more bool, err error) {
 
 // open takes a file to be searched and reads its first block.
 func (s *searcher) open(fd int, path string) (err error) {
-	s.end, err = readFull(fd, s.buf, 0)
+	s.end, err = sys.ReadFull(fd, s.buf, 0)
 	if err == nil && s.end == 0 {
 		s.out.FilesSearched++
 		err = errNothing

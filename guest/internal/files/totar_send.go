@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"chorus-sandbox/guest/internal/fault"
+	"chorus-sandbox/guest/internal/sys"
 )
 
 func header(kind byte, name string, st *syscall.Stat_t) *tar.Header {
@@ -31,7 +32,7 @@ func (a *archiver) file(fd int, name string, st *syscall.Stat_t) error {
 	h.Size = st.Size
 	a.fd, a.small = fd, nil
 	if st.Size <= int64(len(a.buf)) {
-		n, err := readFull(fd, a.buf, 0)
+		n, err := sys.ReadFull(fd, a.buf, 0)
 		a.endFile()
 		if err != nil {
 			return err
@@ -74,7 +75,7 @@ func (a *archiver) content(h *tar.Header, to io.Writer) error {
 	for at := int64(0); at < h.Size; {
 		var n int
 		err := a.f.do(a.ctx, h.Name, func() (err error) {
-			n, err = readFull(a.fd, a.buf[:min(int64(len(a.buf)), h.Size-at)], at)
+			n, err = sys.ReadFull(a.fd, a.buf[:min(int64(len(a.buf)), h.Size-at)], at)
 			return err
 		})
 		if err != nil {

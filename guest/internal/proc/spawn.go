@@ -54,9 +54,6 @@ func (s *Spawner) Start(spec Spec) (*Process, error) {
 	defer s.turns.pass()
 	s.reaper.expect()
 	pid, err := s.fork(child)
-	if err != nil {
-		pid = 0
-	}
 	p := s.reaper.adopt(pid, spec.Gid)
 	if err != nil {
 		return nil, err
@@ -71,7 +68,7 @@ func (s *Spawner) Refuse(err error) { s.turns.refuse(err) }
 // Refusing is the error that starts fail with, if they do.
 func (s *Spawner) Refusing() error { return s.turns.refusing() }
 
-// fork returns when the child has executed, or is dead. It stays for the reaper.
+// fork returns when the child has executed, or is dead. It stays for the reaper. With an error there is no pid.
 func (s *Spawner) fork(child *sys.Child) (int, error) {
 	err := sys.Start(child, &s.turns.pid)
 	if cut := s.turns.end(); cut != nil {

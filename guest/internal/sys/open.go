@@ -47,21 +47,30 @@ func ReadPlain(path string, max int) ([]byte, error) {
 	if st.Mode&syscall.S_IFMT != syscall.S_IFREG {
 		return nil, syscall.EINVAL
 	}
-	text := make([]byte, 0, min(max, int(st.Size)))
-	for len(text) < cap(text) {
-		n, err := syscall.Read(fd, text[len(text):cap(text)])
+	text := make([]byte, min(max, int(st.Size)))
+	n, err := ReadFull(fd, text, 0)
+	if err != nil {
+		return nil, err
+	}
+	return text[:n], nil
+}
+
+// ReadFull fills buf from an offset of a file; fewer bytes without an error are the end of the file.
+func ReadFull(fd int, buf []byte, offset int64) (n int, err error) {
+	for n < len(buf) {
+		m, err := syscall.Pread(fd, buf[n:], offset+int64(n))
 		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return n, err
 		}
-		if n == 0 {
+		if m == 0 {
 			break
 		}
-		text = text[:len(text)+n]
+		n += m
 	}
-	return text, nil
+	return n, nil
 }
 
 func openat2(path string, flags int) (int, error) {
