@@ -241,10 +241,22 @@ var ids atomic.Int64
 
 func newID() string { return fmt.Sprintf("ex_%d", ids.Add(1)) }
 
+// endMs is how long a command of a test may take on a machine whose disk is busy; one that takes longer hangs.
+const endMs = 120_000
+
 // run starts a shell line and waits for its end.
 func (g *guest) run(command string) result {
 	g.t.Helper()
-	return g.view("/v1/execs/"+newID(), object{"command": command, "view": object{"wait_ms": 20000}})
+	return g.ended(g.view("/v1/execs/"+newID(), object{"command": command, "view": object{"wait_ms": endMs}}))
+}
+
+// ended refuses what was left running: the test would go on with half of what the command was to do.
+func (g *guest) ended(r result) result {
+	g.t.Helper()
+	if r.str("status") == "running" {
+		g.t.Fatalf("still running after %d s: %v", endMs/1000, r.object)
+	}
+	return r
 }
 
 // start starts something and returns when its first output is there.
@@ -261,7 +273,7 @@ func (g *guest) start(req object) string {
 
 func (g *guest) wait(id string) result {
 	g.t.Helper()
-	return g.view("/v1/execs/"+id+"/view", object{"wait_ms": 20000})
+	return g.ended(g.view("/v1/execs/"+id+"/view", object{"wait_ms": endMs}))
 }
 
 func (g *guest) exitCode() int {

@@ -47,7 +47,7 @@ func TestImageWithFifosForFiles(t *testing.T) {
 	g.launch(g.factsFile())
 	// No shell: it would look itself who it is.
 	run := func(argv ...string) result {
-		return g.view("/v1/execs/"+newID(), object{"argv": argv, "view": object{"wait_ms": 20000}})
+		return g.ended(g.view("/v1/execs/"+newID(), object{"argv": argv, "view": object{"wait_ms": endMs}}))
 	}
 	if r := run("printenv", "USER"); r.out["stdout"] != "sandbox\n" {
 		t.Errorf("%v", r.object)
