@@ -20,7 +20,7 @@ import (
 )
 
 // version is of the guest itself; its API has one of its own.
-var version = "0.3.0"
+var version = "0.4.0"
 
 const usage = `guest serve --sandbox-id ID --uid N [--workdir DIR] [--tmp DIR] [--run DIR] [--boot-lease-ms N] [--profile strict|dev]
 guest connect [--run DIR]

@@ -94,7 +94,7 @@ export class Runtime implements AsyncDisposable {
       pool: config.pool,
       logger,
       settling: new Map<string, Promise<void>>(),
-      beforeEnd: new Set<(sandboxId: string) => Promise<void>>(),
+      tellingChanges: new Set<string>(),
       updating: new Map<string, Promise<void>>(),
       undelivered: () => publisher?.undelivered(),
       toCloudEvent: (entry: Parameters<typeof toCloudEvent>[0]) => ({ ...toCloudEvent(entry) }),

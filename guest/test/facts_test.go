@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -175,4 +176,36 @@ func TestConnectWaitsForAGuestThatBoots(t *testing.T) {
 	if err := bridge.Wait(); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestChangedFilesAreFactsAndFitTheFlightRecorder(t *testing.T) {
+	g := serve(t)
+	var files []object
+	for i := range 300 {
+		files = append(files, object{"path": fmt.Sprintf("%03d-%s", i, strings.Repeat("é", 40)), "len": 0})
+	}
+	meta := object{"client": strings.Repeat("c", 500)}
+	header, _ := json.Marshal(object{"files": files, "tell": object{"id": "fc_1", "meta": meta, "facts_after": 1}})
+	_, answer := g.raw("POST", "/v1/files/write", bytes.NewReader(append(header, '\n')))
+	var out object
+	if err := json.Unmarshal(answer, &out); err != nil {
+		t.Fatalf("%v in %s", err, answer)
+	}
+	told := list(out["facts"].(object)["facts"])[0]
+	kept := len(list(told["changes"]))
+	if told["kind"] != "files" || told["change_id"] != "fc_1" || kept < 80 || kept > 200 || told["omitted"] != float64(300-kept) {
+		t.Errorf("%d of %v", kept, told["omitted"])
+	}
+	recorded := g.recorded()[1]
+	fewer := len(list(recorded["changes"]))
+	if fewer < 20 || fewer >= kept || recorded["omitted"] != float64(300-fewer) || recorded["cut"] != true {
+		t.Errorf("%d, %v", fewer, recorded["omitted"])
+	}
+	if got, _ := recorded["meta"].(object); got["client"] != meta["client"] {
+		t.Errorf("%v", recorded["meta"])
+	}
+	for _, tell := range []object{{"id": ""}, {"id": strings.Repeat("x", 65)}, {"id": "fc", "op": "delete"}, {"id": "fc", "meta": strings.Repeat("m", 2050)}} {
+		g.refused("INVALID_ARGUMENT", "POST", "/v1/files/manage", object{"op": "mkdir", "path": "no", "tell": tell})
+	}
+	g.refused("FILE_NOT_FOUND", "GET", "/v1/files/stat?path=no", nil)
 }

@@ -21,8 +21,8 @@ export interface Core {
   readonly logger: Logger;
   /** Ends being settled by this process, by sandbox: several signs of one death share the work. */
   readonly settling: Map<string, Promise<void>>;
-  /** Who still has something to tell of a sandbox, told before its end is. */
-  readonly beforeEnd: Set<(sandboxId: string) => Promise<void>>;
+  /** Sandboxes of which this process is journaling that files changed; what changes meanwhile gathers. */
+  readonly tellingChanges: Set<string>;
   /** The newest change of each sandbox that this process is making; whoever comes next waits for it. Never rejects. */
   readonly updating: Map<string, Promise<void>>;
   /** What others who follow the events do not have yet though they should, in words for an agent. */

@@ -5,7 +5,7 @@ import { trace } from "./caller.ts";
 import type { Core } from "./core.ts";
 import { lastFacts } from "./ingest.ts";
 import { isTerminal } from "./lifecycle.ts";
-import { settleDeath, tellHeldBack } from "./settle.ts";
+import { settleDeath } from "./settle.ts";
 import type { SandboxRecord } from "./store/types.ts";
 import type { Destroyed } from "./views.ts";
 import { deadline } from "./wait.ts";
@@ -30,7 +30,7 @@ export async function destroySandbox(
     tx.putSandbox({ ...current, ending: { reason: "request", at: new Date().toISOString(), ...asked, ...totals } });
   });
   await stopCreating();
-  await Promise.all([lastFacts(core, id), tellHeldBack(core, id)]);
+  await lastFacts(core, id);
   try {
     await requireThisEngine(core, record);
     await core.backend.kill(id);

@@ -1,7 +1,7 @@
 import { hasCode, SandboxError } from "../errors.ts";
 import type { Call, ExecRequest } from "./api.ts";
+import { metaOf } from "./caller.ts";
 import { workdir } from "./core.ts";
-import type { ExecMeta } from "./facts.ts";
 import type { ExecStart, Guest } from "./guest/types.ts";
 
 /** What goes along with the start, so that nothing of it can get lost; more is fed while the process reads. */
@@ -19,7 +19,6 @@ export function execStart(request: ExecRequest, call: Call): Started {
     throw new SandboxError("INVALID_ARGUMENT", "Give exactly one of `command` (a shell line) and `argv` (a list).");
   }
   const tty = request.tty_rows !== undefined || request.tty_cols !== undefined;
-  const meta: ExecMeta = { client: call.client, ...(call.traceparent && { traceparent: call.traceparent }) };
   const stdin = request.stdin ?? "";
   const long = stdin.length > inlineStdinBytes / 3 && Buffer.byteLength(stdin) > inlineStdinBytes;
   const start: ExecStart = {
@@ -32,7 +31,7 @@ export function execStart(request: ExecRequest, call: Call): Started {
     ...(tty && { tty: { rows: request.tty_rows ?? 24, cols: request.tty_cols ?? 80 } }),
     ...(request.merge_stderr && { merge_stderr: true }),
     ...(request.timeout_s !== undefined && { timeout_ms: Math.round(request.timeout_s * 1000) }),
-    meta,
+    meta: metaOf(call),
   };
   if (!long) return { start };
   return { start, feed: { bytes: Buffer.from(stdin), eof: !request.keep_stdin && !tty } };

@@ -1,6 +1,8 @@
 import { SandboxError } from "../errors.ts";
 import { settleIfGone } from "./access.ts";
 import type { Core } from "./core.ts";
+import { gatheringMs } from "./file-changes.ts";
+import type { Guest, GuestFacts } from "./guest/types.ts";
 import { ingest } from "./ingest.ts";
 import { isTerminal } from "./lifecycle.ts";
 import { partWith } from "./settle.ts";
@@ -13,6 +15,9 @@ export interface ReaderTiming {
   /** Facts are left this long to the call that waits for their exec: it takes them along with its answer, in its own commit. */
   lingerMs: number;
 }
+
+/** Facts of changed files that are held back before they are told. */
+const mostGathered = 256;
 
 /** One reader for each sandbox followed: journals what its guest tells and nobody else has read. */
 export class FactReaders {
@@ -74,6 +79,22 @@ export class FactReaders {
       throw new SandboxError("GUEST_UNAVAILABLE", "The guest answers before it has facts or the wait is over.");
     }
     await pause(lingerMs, signal);
-    await ingest(this.#core, sandbox_id, facts, guest);
+    await ingest(this.#core, sandbox_id, await this.#gathered(sandbox_id, facts, guest, signal), guest);
+  }
+
+  /** Changed files are told once a second, those of a second together, unless the guest tells of something else. */
+  async #gathered(sandboxId: string, first: GuestFacts, guest: Guest, signal: AbortSignal): Promise<GuestFacts> {
+    const until = performance.now() + gatheringMs(this.#core.store.sandbox(sandboxId) ?? {});
+    let all = first;
+    for (;;) {
+      const left = Math.ceil(until - performance.now());
+      const newest = all.facts.at(-1);
+      if (left <= 0 || !newest || all.facts.length >= mostGathered || all.facts.some(({ kind }) => kind !== "files")) {
+        return all;
+      }
+      const { facts, next } = await guest.facts(newest.seq, left, signal);
+      all = { ...all, facts: [...all.facts, ...facts], next };
+      await pause(this.#timing.lingerMs, signal);
+    }
   }
 }

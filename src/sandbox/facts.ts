@@ -1,17 +1,13 @@
+import { askedBy, trace } from "./caller.ts";
 import type { Core } from "./core.ts";
 import type { Actor } from "./events.ts";
+import { type ChangesFact, isForged, tellChanges } from "./file-changes.ts";
 import type { GuestFact } from "./guest/types.ts";
-import { execsToldBefore, isExecIdOf } from "./ids.ts";
-import { isTerminal } from "./lifecycle.ts";
+import { isExecIdOf, toldBefore } from "./ids.ts";
+import { earliest, isTerminal, latest } from "./lifecycle.ts";
 import { redactCommand } from "./redact.ts";
 import type { ExecRecord, SandboxRecord, Tx } from "./store/types.ts";
 import { counted, tellExpiring, tellLimit } from "./unasked.ts";
-
-/** What the server sends along with an exec and finds again in the guest's facts. */
-export interface ExecMeta {
-  client?: string;
-  traceparent?: string;
-}
 
 /** Who asked for something, as its events tell. */
 export interface Asked {
@@ -22,7 +18,7 @@ export interface Asked {
 /**
  * Turns facts of a guest into state and events, inside one transaction. Whoever reads them, each counts once: only facts above
  * the record's cursor are taken, and the cursor moves with them. Facts are untrusted: they can tell of their own sandbox only, of
- * execs that a server of the install started, of each once, and of everything else so often.
+ * execs that a server of the install started, of each once, of files that one changed, and of everything else so often.
  * @param asked who asked for a pause or its end that the facts tell of, and its trace. @default the guest
  */
 export function applyFacts(
@@ -35,11 +31,20 @@ export function applyFacts(
   const before = tx.sandbox(sandboxId);
   if (!before || isTerminal(before.state)) return;
   let record = before;
+  // Changed files that follow upon each other are one event, which stands before whatever came after them.
+  let changed: ChangesFact[] = [];
   for (const fact of facts) {
     if (fact.seq <= record.fact_cursor) continue;
     record = { ...record, fact_cursor: fact.seq };
-    if (!isMadeUp(core.store.installId, fact)) record = applyFact(core, tx, record, fact, asked);
+    if (isMadeUp(core.store.installId, record, fact)) continue;
+    if (fact.kind === "files") {
+      changed.push(fact);
+      continue;
+    }
+    record = applyFact(core, tx, tellChanges(tx, record, changed), fact, asked);
+    changed = [];
   }
+  record = tellChanges(tx, record, changed);
   // Once for all of them: a record has many indexes, and an exec is two facts.
   if (record !== before) tx.putSandbox(record);
 }
@@ -52,14 +57,10 @@ function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact, a
       return { ...record, guest_version: fact.version };
     case "exec.started": {
       if (isReplayed(record, fact.exec_id) || tx.exec(id, fact.exec_id)) return record;
-      const meta = parseMeta(fact.meta);
+      const by = askedBy(fact.meta);
       const command = redactCommand(fact.command);
-      const entry = tx.emit(id, {
-        type: "exec.started",
-        data: { exec_id: fact.exec_id, command, cwd: fact.cwd, tty: fact.tty },
-        actor: { kind: "agent", ...(meta.client && { client: meta.client }) },
-        ...(meta.traceparent && { traceparent: meta.traceparent }),
-      });
+      const data = { exec_id: fact.exec_id, command, cwd: fact.cwd, tty: fact.tty };
+      const entry = tx.emit(id, { type: "exec.started", data, ...by });
       tx.putExec({
         exec_id: fact.exec_id,
         sandbox_id: id,
@@ -69,7 +70,7 @@ function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact, a
         tty: fact.tty,
         started_at: fact.at,
         started_event: entry.id,
-        ...(meta.traceparent && { traceparent: meta.traceparent }),
+        ...trace(by),
       });
       const now = new Date().toISOString();
       return {
@@ -167,9 +168,11 @@ export function changePaused(tx: Tx, record: SandboxRecord, paused: boolean, ask
   return after;
 }
 
-/** Of an exec that no server of the install started. */
-const isMadeUp = (install: string, fact: GuestFact): boolean =>
-  (fact.kind === "exec.started" || fact.kind === "exec.ended") && !isExecIdOf(install, fact.exec_id);
+/** Of an exec that no server of the install started, or of files that none changed. */
+function isMadeUp(install: string, record: SandboxRecord, fact: GuestFact): boolean {
+  if (fact.kind === "exec.started" || fact.kind === "exec.ended") return !isExecIdOf(install, fact.exec_id);
+  return fact.kind === "files" && isForged(install, record, fact);
+}
 
 /**
  * Execs that may be told of between the making of an id and its start: the store remembers the last 2000, so that whatever it has
@@ -178,18 +181,4 @@ const isMadeUp = (install: string, fact: GuestFact): boolean =>
 const mostBetween = 1_500;
 
 const isReplayed = (record: SandboxRecord, execId: string): boolean =>
-  record.execs_total - execsToldBefore(execId) > mostBetween;
-
-const earliest = (a: string, b: string): string => (a < b ? a : b);
-const latest = (a: string, b: string): string => (a > b ? a : b);
-
-/** The guest only echoes what a server sent, but a captured guest may echo anything. */
-function parseMeta(meta: unknown): ExecMeta {
-  if (typeof meta !== "object" || meta === null) return {};
-  const { client, traceparent } = meta as Record<string, unknown>;
-  return {
-    ...(typeof client === "string" && { client: client.slice(0, 200) }),
-    ...(typeof traceparent === "string" &&
-      /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent) && { traceparent }),
-  };
-}
+  record.execs_total - toldBefore(execId) > mostBetween;

@@ -1,115 +1,67 @@
 import type { Call } from "./api.ts";
-import { agent, trace } from "./caller.ts";
+import { askedBy, metaOf } from "./caller.ts";
 import type { Core } from "./core.ts";
-import { isTerminal } from "./lifecycle.ts";
+import type { FileTell, GuestFact } from "./guest/types.ts";
+import { isChangeIdOf, newChangeId, toldBefore } from "./ids.ts";
+import { earliest, latest } from "./lifecycle.ts";
+import type { SandboxRecord, Tx } from "./store/types.ts";
 
-/** file.changed is told at most once per sandbox in this time. */
-const coalesceMs = 1000;
+/** Facts of changed files gather for so long, and become one event. */
+const gatherMs = 1000;
 /** Paths in one event: so many, and so many bytes of them. */
 const mostChanges = 200;
 const mostPathBytes = 32 * 1024;
+/** Changes that may be told between the making of an id and the telling of its own: a guest keeps 1024 facts. */
+const mostBetween = 1_500;
 
-export type Change = { path: string; op: string; size_bytes: number | null };
+export type ChangesFact = Extract<GuestFact, { kind: "files" }>;
+type Change = ChangesFact["changes"][number];
 
-/** A sandbox of which something was told within the last second. */
-interface Pending {
-  /** Held back, by path. */
-  changes: Map<string, Change>;
-  /** The one that led to the first of them. */
-  call: Call;
-  timer: NodeJS.Timeout;
-  /** Resolves once all that was given to the journal is in it. */
-  told: Promise<void>;
+/** What goes along with a change of files: who asked for it, and, where it is to be told at once, the question for the facts. */
+export function changeTell(core: Core, record: SandboxRecord, call: Call): FileTell {
+  return {
+    id: newChangeId(core.store.installId, record.changes?.told ?? 0),
+    meta: metaOf(call),
+    ...(gatheringMs(record) === 0 && { facts_after: record.fact_cursor }),
+  };
 }
 
-/**
- * Tells of changed files: the first at once, what follows within a second together. No call waits for the journal, so a server
- * that is killed takes along what it holds back; one that ends in order, or ends the sandbox, tells it before.
- */
-export class FileChanges implements AsyncDisposable {
-  readonly #core: Core;
-  readonly #pending = new Map<string, Pending>();
-  #closed = false;
+/** How long facts of changed files may still gather. 0: the next one is told at once. */
+export function gatheringMs({ changes }: Pick<SandboxRecord, "changes">): number {
+  const since = changes ? Date.now() - Date.parse(changes.at) : gatherMs;
+  return since >= 0 && since < gatherMs ? gatherMs - since : 0;
+}
 
-  constructor(core: Core) {
-    this.#core = core;
-    core.beforeEnd.add((sandboxId) => this.#flush(sandboxId));
-  }
+/** Of a change that no server asked for, or one that was told long ago. */
+export const isForged = (install: string, { changes }: SandboxRecord, { change_id }: ChangesFact): boolean =>
+  !isChangeIdOf(install, change_id) || (changes?.told ?? 0) - toldBefore(change_id) > mostBetween;
 
-  add(sandboxId: string, changes: Change[], call: Call): void {
-    const open = this.#pending.get(sandboxId);
-    if (open && !this.#closed) {
-      // What was told before is not of its trace.
-      if (open.changes.size === 0) open.call = call;
-      for (const change of changes) open.changes.set(change.path, merged(open.changes.get(change.path), change));
-      return;
-    }
-    const told = this.#tell(sandboxId, changes, call);
-    if (this.#closed) return;
-    this.#pending.set(sandboxId, { changes: new Map(), call, told, timer: this.#later(sandboxId) });
-  }
-
-  #later(sandboxId: string): NodeJS.Timeout {
-    return setTimeout(() => this.#next(sandboxId), coalesceMs).unref();
-  }
-
-  /** The second is over: the next begins with what was held back, if there is anything. */
-  #next(sandboxId: string): void {
-    const open = this.#pending.get(sandboxId);
-    if (!open) return;
-    if (open.changes.size === 0) {
-      this.#pending.delete(sandboxId);
-      return;
-    }
-    void this.#flush(sandboxId);
-    open.timer = this.#later(sandboxId);
-  }
-
-  /** Tells what is held back of a sandbox, now. Resolves once all of it is in the journal. */
-  async #flush(sandboxId: string): Promise<void> {
-    const open = this.#pending.get(sandboxId);
-    if (!open) return;
-    if (open.changes.size > 0) {
-      const changes = [...open.changes.values()];
-      open.changes.clear();
-      const last = this.#tell(sandboxId, changes, open.call);
-      open.told = Promise.all([open.told, last]).then(() => {});
-    }
-    await open.told;
-  }
-
-  async #tell(sandboxId: string, all: Change[], call: Call): Promise<void> {
-    const changes = fitting(all);
-    const omitted = all.length - changes.length;
-    try {
-      await this.#core.store.write((tx) => {
-        const record = tx.sandbox(sandboxId);
-        // The terminal event is the last one of a sandbox.
-        if (!record || isTerminal(record.state)) return;
-        tx.putSandbox({ ...record, last_used_at: new Date().toISOString() });
-        tx.emit(sandboxId, {
-          type: "file.changed",
-          data: { changes, ...(omitted > 0 && { omitted }) },
-          actor: agent(call),
-          ...trace(call),
-        });
-      });
-    } catch (err) {
-      this.#core.logger.error({ err, sandbox_id: sandboxId }, "could not journal file.changed");
-    }
-  }
-
-  /** Whoever changes files after this is told of at once. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#closed = true;
-    for (const { timer } of this.#pending.values()) clearTimeout(timer);
-    await Promise.all([...this.#pending.keys()].map((sandboxId) => this.#flush(sandboxId)));
-  }
+/** Tells of all of them in one event, with the first one's caller and trace. Returns the record after it. */
+export function tellChanges(tx: Tx, record: SandboxRecord, facts: readonly ChangesFact[]): SandboxRecord {
+  const [first] = facts;
+  const last = facts.at(-1);
+  if (!first || !last) return record;
+  const all = new Map<string, Change>();
+  for (const change of facts.flatMap(({ changes }) => changes))
+    all.set(change.path, merged(all.get(change.path), change));
+  const changes = fitting([...all.values()]);
+  const omitted = all.size - changes.length + facts.reduce((sum, fact) => sum + fact.omitted, 0);
+  tx.emit(record.sandbox_id, {
+    type: "file.changed",
+    data: { changes, ...(omitted > 0 && { omitted }) },
+    ...askedBy(first.meta),
+  });
+  const now = new Date().toISOString();
+  return {
+    ...record,
+    changes: { told: (record.changes?.told ?? 0) + facts.length, at: now },
+    last_used_at: latest(record.last_used_at, earliest(last.at, now)),
+  };
 }
 
 /** A file that came to be and was written again came to be. */
 const merged = (before: Change | undefined, now: Change): Change =>
-  before?.op === "create" && now.op === "write" ? { ...now, op: "create" } : now;
+  before?.op === "create" && (now.op === "write" || now.op === "edit") ? { ...now, op: "create" } : now;
 
 function fitting(changes: Change[]): Change[] {
   let bytes = 0;

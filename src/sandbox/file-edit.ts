@@ -6,6 +6,7 @@ import { unifiedDiff } from "./edit/diff.ts";
 import { planEdits } from "./edit/plan.ts";
 import { writeOnce } from "./file-once.ts";
 import type { Guest } from "./guest/types.ts";
+import type { SandboxRecord } from "./store/types.ts";
 import type { FileEditResult } from "./views.ts";
 
 const mostBytes = 8 * 2 ** 20;
@@ -15,13 +16,13 @@ const byteOrderMark = "\ufeff";
 /** Reads, plans, and writes only over what was read; the file that changed meanwhile is read once more. */
 export async function editFile(
   core: Core,
-  sandboxId: string,
+  record: SandboxRecord,
   request: FileEditRequest,
   call: Call,
-): Promise<FileEditResult & { size_bytes: number }> {
+): Promise<FileEditResult> {
   for (let attempt = 0; ; attempt++) {
     try {
-      return await editOnce(core, sandboxId, request, call);
+      return await editOnce(core, record, request, call);
     } catch (error) {
       const changed = hasCode(error, "FILE_CONFLICT");
       if (!changed || attempt > 0 || request.if_match !== undefined) throw error;
@@ -29,20 +30,19 @@ export async function editFile(
   }
 }
 
-async function editOnce(core: Core, sandboxId: string, { path, edits, if_match }: FileEditRequest, call: Call) {
+async function editOnce(core: Core, record: SandboxRecord, { path, edits, if_match }: FileEditRequest, call: Call) {
   const read = (guest: Guest) => readWhole(guest, path, call.signal);
-  const { bytes, etag } = await withGuest(core, sandboxId, call.signal, read, { repeatable: true });
+  const { bytes, etag } = await withGuest(core, record.sandbox_id, call.signal, read, { repeatable: true });
   if (if_match !== undefined && if_match !== etag) throw conflict(path);
   const { mark, text } = decode(path, bytes);
   const plan = planEdits(text, edits, mostBytes);
   const after = Buffer.from(mark + plan.text);
   if (after.length > mostBytes) throw tooLarge(path, after.length);
-  const [written] = await writeOnce(core, sandboxId, [{ path, bytes: after, if_match: etag }], call.signal);
+  const [written] = await writeOnce(core, record, [{ path, bytes: after, if_match: etag }], call, "edit");
   return {
     etag: written?.etag ?? "",
     replacements: plan.replacements,
     diff: unifiedDiff(text, plan.text, plan.regions),
-    size_bytes: after.length,
   };
 }
 

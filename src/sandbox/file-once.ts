@@ -1,23 +1,33 @@
 import { hasCode, SandboxError } from "../errors.ts";
 import { withGuest } from "./access.ts";
+import type { Call } from "./api.ts";
 import type { Core } from "./core.ts";
-import type { FileToWrite, Guest } from "./guest/types.ts";
+import { changeTell, gatheringMs } from "./file-changes.ts";
+import type { FileTell, FileToWrite, Guest, GuestFacts } from "./guest/types.ts";
+import { ingest } from "./ingest.ts";
+import type { SandboxRecord } from "./store/types.ts";
 
-/** Changes files. A change whose answer got lost is not repeated: someone may have changed them since. It says so instead. */
-export async function onceOnly<T>(
+/**
+ * Changes files. A change whose answer got lost is not repeated: someone may have changed them since. It says so instead. That they
+ * changed is a fact of the guest's, and no call waits until it is journaled.
+ */
+export async function changeOnce<T extends { facts?: GuestFacts }>(
   core: Core,
-  sandboxId: string,
-  signal: AbortSignal,
+  record: SandboxRecord,
+  call: Call,
   whether: string,
-  change: (guest: Guest) => Promise<T>,
-): Promise<T> {
+  change: (guest: Guest, tell: FileTell) => Promise<T>,
+): Promise<Omit<T, "facts">> {
+  const id = record.sandbox_id;
   let sent = false;
-  const use = (guest: Guest): Promise<T> => {
+  const use = async (guest: Guest) => {
     sent = true;
-    return change(guest);
+    const { facts, ...answer } = await change(guest, changeTell(core, record, call));
+    if (facts) void tellNow(core, id, facts, guest);
+    return answer;
   };
   try {
-    return await withGuest(core, sandboxId, signal, use, { repeatable: false });
+    return await withGuest(core, id, call.signal, use, { repeatable: false });
   } catch (error) {
     const unsure = sent && hasCode(error, "GUEST_UNAVAILABLE", "TIMEOUT", "BACKEND_UNAVAILABLE");
     if (!unsure) throw error;
@@ -29,5 +39,25 @@ export async function onceOnly<T>(
   }
 }
 
-export const writeOnce = (core: Core, sandboxId: string, files: FileToWrite[], signal: AbortSignal) =>
-  onceOnly(core, sandboxId, signal, "the files were written", (guest) => guest.writeFiles(files, signal));
+/** @param op of files that were there before. @default "write" */
+export async function writeOnce(core: Core, record: SandboxRecord, files: FileToWrite[], call: Call, op?: "edit") {
+  const written = await changeOnce(core, record, call, "the files were written", (guest, tell) =>
+    guest.writeFiles(files, op ? { ...tell, op } : tell, call.signal),
+  );
+  return written.files;
+}
+
+/** Where that fails, the guest keeps the facts, and whoever reads them next tells them. */
+async function tellNow(core: Core, sandboxId: string, facts: GuestFacts, guest: Guest): Promise<void> {
+  const { tellingChanges, store, logger } = core;
+  // Others may have told of changes since the guest was asked.
+  if (tellingChanges.has(sandboxId) || gatheringMs(store.sandbox(sandboxId) ?? {}) > 0) return;
+  tellingChanges.add(sandboxId);
+  try {
+    await ingest(core, sandboxId, facts, guest);
+  } catch (err) {
+    logger.debug({ err, sandbox_id: sandboxId }, "a change of files is not journaled yet");
+  } finally {
+    tellingChanges.delete(sandboxId);
+  }
+}

@@ -12,12 +12,12 @@ import type {
 } from "./api.ts";
 import { bytesOfBase64 } from "./base64.ts";
 import type { Core } from "./core.ts";
-import { FileChanges } from "./file-changes.ts";
 import { editFile } from "./file-edit.ts";
-import { onceOnly, writeOnce } from "./file-once.ts";
+import { changeOnce, writeOnce } from "./file-once.ts";
 import { fileReadResult } from "./file-read-result.ts";
 import { Transfers } from "./file-transfer.ts";
 import type { FileToWrite } from "./guest/types.ts";
+import { lastFacts } from "./ingest.ts";
 import { requireInside, requireRunning } from "./lifecycle.ts";
 import type {
   FileEditResult,
@@ -43,12 +43,12 @@ const stoppedNote = {
 /** Reading and writing files through the guest. */
 export class Files {
   readonly #core: Core;
-  readonly #changes: FileChanges;
   readonly #transfers: Transfers;
+  /** Sandboxes whose files this process changed. */
+  readonly #changed = new Set<string>();
 
   constructor(core: Core) {
     this.#core = core;
-    this.#changes = new FileChanges(core);
     this.#transfers = new Transfers(core);
   }
 
@@ -96,13 +96,8 @@ export class Files {
         next: "Write them in several calls, or create the data inside the sandbox with exec_run.",
       });
     }
-    const written = await writeOnce(this.#core, record.sandbox_id, toWrite, call.signal);
-    this.#changes.add(
-      record.sandbox_id,
-      written.map((file) => ({ path: file.path, op: file.created ? "create" : "write", size_bytes: file.size_bytes })),
-      call,
-    );
-    return { files: written };
+    this.#changed.add(record.sandbox_id);
+    return { files: await writeOnce(this.#core, record, toWrite, call) };
   }
 
   async list(sandbox: string, request: FileListRequest, call: Call): Promise<FileListResult> {
@@ -142,9 +137,8 @@ export class Files {
   async edit(sandbox: string, request: FileEditRequest, call: Call): Promise<FileEditResult> {
     const record = findSandbox(this.#core, sandbox);
     requireRunning(record);
-    const { size_bytes, ...result } = await editFile(this.#core, record.sandbox_id, request, call);
-    this.#changes.add(record.sandbox_id, [{ path: request.path, op: "edit", size_bytes }], call);
-    return result;
+    this.#changed.add(record.sandbox_id);
+    return editFile(this.#core, record, request, call);
   }
 
   async search(sandbox: string, request: FileSearchRequest, call: Call): Promise<FileSearchResult> {
@@ -175,13 +169,10 @@ export class Files {
       throw new SandboxError("INVALID_ARGUMENT", "`dest` is for move and copy, which need it.");
     }
     const manage = { op, path, ...(dest !== undefined && { dest }), ...(recursive !== undefined && { recursive }) };
-    const managed = await onceOnly(this.#core, record.sandbox_id, call.signal, `the ${op} was done`, (guest) =>
-      guest.manageFiles(manage, call.signal),
+    this.#changed.add(record.sandbox_id);
+    return changeOnce(this.#core, record, call, `the ${op} was done`, (guest, tell) =>
+      guest.manageFiles(manage, tell, call.signal),
     );
-    const changes = [{ path: dest ?? path, op, size_bytes: null }];
-    if (op === "move") changes.push({ path, op: "delete", size_bytes: null });
-    this.#changes.add(record.sandbox_id, changes, call);
-    return managed;
   }
 
   upload(sandbox: string, request: FileTransferRequest, call: Call): Promise<FileTransferResult> {
@@ -192,8 +183,9 @@ export class Files {
     return this.#transfers.download(sandbox, request, call);
   }
 
+  /** Tells what this process changed before it goes; what it does not get to, the next one finds at the guest. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#changes[Symbol.asyncDispose]();
+    await Promise.all([...this.#changed].map((sandboxId) => lastFacts(this.#core, sandboxId)));
   }
 }
 

@@ -98,3 +98,7 @@ export function requireLive(record: SandboxRecord): void {
 
 const label = (record: SandboxRecord): string =>
   record.name ? `${quoted(record.name, 64)} (${record.sandbox_id})` : record.sandbox_id;
+
+/** Of two times as events tell them. */
+export const earliest = (a: string, b: string): string => (a < b ? a : b);
+export const latest = (a: string, b: string): string => (a > b ? a : b);

@@ -30,7 +30,6 @@ async function settle(core: Core, sandboxId: string, status: BackendStatus | und
   if (record && !isTerminal(record.state)) {
     const words = status ? await lastWords(core, sandboxId) : [];
     const facts = parseFlightRecorder(words);
-    await tellHeldBack(core, sandboxId);
     const told = await core.store.write((tx) => {
       applyFacts(core, tx, sandboxId, facts);
       return endSandbox(tx, sandboxId, status);
@@ -53,11 +52,6 @@ export async function partWith(core: Core, sandboxId: string): Promise<void> {
   const guest = core.connections.peek(sandboxId);
   await guest?.setLease({ ttl_ms: 1, ...(claim !== undefined && { claim }) }, deadline(partingMs)).catch(() => {});
   await core.connections.drop(sandboxId);
-}
-
-/** The terminal event is the last one of a sandbox: what this process holds back of it goes before. */
-export async function tellHeldBack(core: Core, sandboxId: string): Promise<void> {
-  await Promise.all([...core.beforeEnd].map((tell) => tell(sandboxId)));
 }
 
 /** What the flight recorder holds. An engine that went away says nothing about it: then the end waits until it is back. */

@@ -13,7 +13,7 @@ export function fileContract(house: () => ContractHouse): void {
   });
 
   const write = (path: string, content: string, more: { mode?: string; if_match?: string } = {}) =>
-    guest.writeFiles([{ path, bytes: Buffer.from(content), ...more }]);
+    guest.writeFiles([{ path, bytes: Buffer.from(content), ...more }]).then(({ files }) => files);
 
   test("what was written is read, by commands as well", async () => {
     const [written] = await write("dir/sub/a.txt", "hällo\n");
@@ -82,6 +82,44 @@ export function fileContract(house: () => ContractHouse): void {
     expect(second).toMatchObject({ created: false });
     expect(second?.etag).not.toBe(first?.etag);
     expect(await guest.stat("tool.sh")).toMatchObject({ mode: "0755", etag: second?.etag, type: "file" });
+  });
+
+  test("changes are facts, there before the answer, of whoever wants them told", async () => {
+    const { facts } = await guest.facts(0, 0);
+    const after = facts.at(-1)?.seq ?? 0;
+    await write("quiet", "1");
+    const tell = { id: "fc_1", meta: { client: "tests" } };
+    const bytes = Buffer.from("abc");
+    const first = await guest.writeFiles([{ path: "new", bytes }], { ...tell, facts_after: after });
+    expect(first.facts?.facts).toMatchObject([
+      {
+        kind: "files",
+        change_id: "fc_1",
+        meta: { client: "tests" },
+        changes: [{ path: "new", op: "create", size_bytes: 3 }],
+        omitted: 0,
+      },
+    ]);
+    expect((await guest.writeFiles([{ path: "new", bytes }], { ...tell, op: "edit" })).facts).toBeUndefined();
+    await guest.manageFiles({ op: "mkdir", path: "d/e" }, tell);
+    await guest.manageFiles({ op: "mkdir", path: "d/e" }, tell);
+    await guest.manageFiles({ op: "move", path: "new", dest: "d/moved" }, tell);
+    const refused = guest.writeFiles([{ path: "d", bytes }], tell);
+    await expect(refused).rejects.toMatchObject({ code: "FILE_INVALID" });
+    const last = await guest.manageFiles({ op: "delete", path: "d", recursive: true }, { ...tell, facts_after: after });
+    expect(
+      last.facts?.facts.map((fact) => fact.kind === "files" && fact.changes.map(({ path, op }) => `${op} ${path}`)),
+    ).toEqual([["create new"], ["edit new"], ["mkdir d/e"], ["move d/moved", "delete new"], ["delete d"]]);
+  });
+
+  test("a fact of endless changes has some of them and counts the others", async () => {
+    const files = Array.from({ length: 300 }, (_, i) => ({ path: `${i}-${"n".repeat(100)}`, bytes: Buffer.of() }));
+    const { facts } = await guest.writeFiles(files, { id: "fc_2", meta: {}, facts_after: 0 });
+    const told = facts?.facts.at(-1);
+    if (told?.kind !== "files") throw new Error("no fact of it");
+    expect(told.changes.length + told.omitted).toBe(300);
+    expect(told.changes.length).toBeGreaterThan(50);
+    expect(Buffer.byteLength(JSON.stringify(told.changes.map(({ path }) => path)))).toBeLessThan(9 * 1024);
   });
 
   test("if_match writes only over what was read", async () => {

@@ -134,7 +134,7 @@ export class World {
       pool: options.pool ?? 0,
       logger,
       settling: new Map(),
-      beforeEnd: new Set(),
+      tellingChanges: new Set(),
       updating: new Map(),
       toCloudEvent: (entry) => ({ ...entry }),
     };

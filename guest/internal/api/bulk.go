@@ -11,6 +11,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"chorus-sandbox/guest/internal/facts"
 	"chorus-sandbox/guest/internal/fault"
 	"chorus-sandbox/guest/internal/files"
 	"chorus-sandbox/guest/internal/sandbox"
@@ -55,19 +56,35 @@ func (s *Server) fileSearch(_ http.ResponseWriter, r *http.Request) (any, error)
 }
 
 func (s *Server) fileManage(_ http.ResponseWriter, r *http.Request) (any, error) {
-	var req files.ManageRequest
+	var req struct {
+		files.ManageRequest
+		Tell *facts.Tell `json:"tell"`
+	}
 	if err := readJSON(r, &req); err != nil {
+		return nil, err
+	}
+	if err := req.Tell.Check(); err != nil {
 		return nil, err
 	}
 	if s.box.Paused() {
 		return nil, sandbox.ErrPaused
 	}
 	defer s.busy()()
-	managed, err := s.box.Files.Manage(r.Context(), req)
+	managed, err := s.box.Files.Manage(r.Context(), req.ManageRequest)
 	if err != nil {
 		return nil, err
 	}
-	return managed, nil
+	if managed.Entries > 0 {
+		changes := []facts.Change{{Path: managed.Path, Op: req.Op}}
+		if req.Op == "move" {
+			changes = append(changes, facts.Change{Path: req.Path, Op: "delete"})
+		}
+		s.box.Facts.Changed(req.Tell, changes)
+	}
+	return struct {
+		*files.Managed
+		Facts *facts.Page `json:"facts,omitempty"`
+	}{managed, s.factsFor(req.Tell)}, nil
 }
 
 // progress counts what moves as activity.

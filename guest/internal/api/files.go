@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"chorus-sandbox/guest/internal/facts"
 	"chorus-sandbox/guest/internal/fault"
 	"chorus-sandbox/guest/internal/files"
 	"chorus-sandbox/guest/internal/sandbox"
@@ -51,18 +52,51 @@ func (s *Server) fileWrite(_ http.ResponseWriter, r *http.Request) (any, error) 
 	}
 	var header struct {
 		Files []files.WriteFile `json:"files"`
+		Tell  *facts.Tell       `json:"tell"`
 	}
 	body, err := readFramed(r, &header)
 	if err != nil {
 		return nil, err
 	}
+	if err := header.Tell.Check(); err != nil {
+		return nil, err
+	}
 	s.box.Touch()
 	defer s.box.Touch()
 	written, err := s.box.Files.Write(r.Context(), header.Files, body)
+	// Also when the rest failed: these have changed.
+	s.box.Facts.Changed(header.Tell, writtenChanges(header.Tell, written))
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"files": written}, nil
+	return struct {
+		Files []files.Written `json:"files"`
+		Facts *facts.Page     `json:"facts,omitempty"`
+	}{written, s.factsFor(header.Tell)}, nil
+}
+
+func writtenChanges(t *facts.Tell, written []files.Written) []facts.Change {
+	changes := make([]facts.Change, 0, len(written))
+	for i := range written {
+		op := "write"
+		switch {
+		case written[i].Created:
+			op = "create"
+		case t != nil && t.Op != "":
+			op = t.Op
+		}
+		changes = append(changes, facts.Change{Path: written[i].Path, Op: op, SizeBytes: &written[i].SizeBytes})
+	}
+	return changes
+}
+
+// factsFor are those that go along with the answer to a change, for whoever asked for them.
+func (s *Server) factsFor(t *facts.Tell) *facts.Page {
+	if t == nil || t.FactsAfter == nil {
+		return nil
+	}
+	page := s.box.Facts.After(*t.FactsAfter)
+	return &page
 }
 
 func (s *Server) fileList(_ http.ResponseWriter, r *http.Request) (any, error) {

@@ -10,6 +10,9 @@ import (
 // LineMax bounds a line of the flight recorder. It is PIPE_BUF, so a write to a pipe that does not block is all or nothing.
 const LineMax = 4096
 
+// shortMax leaves room in a line for the count of lost ones.
+const shortMax = LineMax - 64
+
 // Recorder writes facts as lines to a descriptor without ever blocking; what does not fit is counted, not kept.
 type Recorder struct {
 	fd   int
@@ -65,10 +68,11 @@ func shorten(fact []byte) []byte {
 	if json.Unmarshal(fact, &members) != nil {
 		return []byte(`{"kind":"unreadable"}`)
 	}
+	members["cut"] = json.RawMessage("true")
+	fewerChanges(members)
 	for _, name := range []string{"cwd", "command", "meta"} {
 		delete(members, name)
-		members["cut"] = json.RawMessage("true")
-		if short, err := json.Marshal(members); err == nil && len(short) < LineMax-64 {
+		if short, err := json.Marshal(members); err == nil && len(short) < shortMax {
 			return short
 		}
 	}
@@ -76,4 +80,22 @@ func shorten(fact []byte) []byte {
 		"seq": members["seq"], "at": members["at"], "kind": members["kind"], "exec_id": members["exec_id"], "cut": json.RawMessage("true"),
 	})
 	return short
+}
+
+// fewerChanges keeps as many of a fact's changed files as there is room for, the first ones, and counts the others.
+func fewerChanges(members map[string]json.RawMessage) {
+	var changes []json.RawMessage
+	if json.Unmarshal(members["changes"], &changes) != nil {
+		return
+	}
+	var omitted int
+	_ = json.Unmarshal(members["omitted"], &omitted)
+	const head = 300 // what such a fact has beside its changes and meta
+	room, kept := shortMax-head-len(members["meta"]), 0
+	for kept < len(changes) && room > len(changes[kept]) {
+		room -= len(changes[kept]) + 1
+		kept++
+	}
+	members["changes"], _ = json.Marshal(changes[:kept])
+	members["omitted"], _ = json.Marshal(omitted + len(changes) - kept)
 }

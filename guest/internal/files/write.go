@@ -28,7 +28,7 @@ type Written struct {
 const MaxWriteFiles = 1000
 
 // Write replaces files atomically, each for itself: all are checked, then all contents are staged beside their targets,
-// then all are renamed.
+// then all are renamed. Where that fails midway, it returns those that were, too.
 func (f *Files) Write(ctx context.Context, specs []WriteFile, body io.Reader) ([]Written, error) {
 	if len(specs) > MaxWriteFiles {
 		return nil, fault.New(fault.LimitExceeded, "at most %d files in one call", MaxWriteFiles).With("kind", "size")
@@ -61,7 +61,7 @@ func (f *Files) Write(ctx context.Context, specs []WriteFile, body io.Reader) ([
 			return err
 		})
 		if err != nil {
-			return nil, err
+			return done, err
 		}
 		done = append(done, w)
 	}

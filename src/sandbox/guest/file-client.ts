@@ -3,7 +3,7 @@ import { frame, framedType, maxHeaderBytes, nonsense, parseJson, unframe } from 
 import { cap, get, query, send } from "./requests.ts";
 import * as schemas from "./schemas.ts";
 import type { GuestSession } from "./session.ts";
-import type { FileManage, FileReadAnswer, FileReadRequest, FileSearch, FileToWrite } from "./types.ts";
+import type { FileManage, FileReadAnswer, FileReadRequest, FileSearch, FileTell, FileToWrite } from "./types.ts";
 
 /** How long the guest takes for what goes through many files. */
 const searchMs = 10_000;
@@ -28,11 +28,11 @@ export class GuestFiles {
     return { ...rest, bytes };
   }
 
-  async writeFiles(files: FileToWrite[], signal?: AbortSignal) {
+  async writeFiles(files: FileToWrite[], tell?: FileTell, signal?: AbortSignal) {
     const what = files.length === 1 ? `write of ${quoted(files[0]?.path ?? "")}` : `write of ${files.length} files`;
-    const header = { files: files.map(({ bytes, ...file }) => ({ ...file, len: bytes.length })) };
+    const header = { files: files.map(({ bytes, ...file }) => ({ ...file, len: bytes.length })), tell };
     const contents = files.map(({ bytes }) => bytes);
-    const maxBytes = cap.small + files.length * cap.perEntry;
+    const maxBytes = cap.small + files.length * cap.perEntry + cap.facts;
     const answer = await this.#session.askJson(
       {
         what,
@@ -46,7 +46,7 @@ export class GuestFiles {
       schemas.written,
     );
     if (answer.files.length !== files.length) throw nonsense(what, "it tells of other files than were sent");
-    return answer.files;
+    return answer;
   }
 
   async listFiles(
@@ -78,10 +78,11 @@ export class GuestFiles {
     return found;
   }
 
-  manageFiles(manage: FileManage, signal?: AbortSignal) {
+  manageFiles(manage: FileManage, tell?: FileTell, signal?: AbortSignal) {
     const what = `${manage.op} of ${quoted(manage.path)}`;
-    const options = { maxBytes: cap.small, waitMs: manageMs, signal };
-    return this.#session.askJson(send("POST", what, "/v1/files/manage", manage, options), schemas.managed);
+    const options = { maxBytes: cap.small + cap.facts, waitMs: manageMs, signal };
+    const question = send("POST", what, "/v1/files/manage", { ...manage, tell }, options);
+    return this.#session.askJson(question, schemas.managed);
   }
 
   putTar(path: string, archive: AsyncIterable<Buffer>, signal?: AbortSignal) {

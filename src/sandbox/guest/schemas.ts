@@ -120,6 +120,17 @@ const knownFact = z.discriminatedUnion("kind", [
     omitted_bytes: count,
     meta: meta.exactOptional(),
   }),
+  z.object({
+    ...common,
+    kind: z.literal("files"),
+    change_id: id.default(""),
+    changes: z
+      .array(z.object({ path, op: z.string().regex(/^[a-z]{1,16}$/), size_bytes: count.nullable() }))
+      .max(200)
+      .default([]),
+    omitted: count.default(0),
+    meta: meta.exactOptional(),
+  }),
   z.object({ ...common, kind: z.literal("oom"), oom_kills: count, exec_id: id.nullish() }),
   z.object({
     ...common,
@@ -187,6 +198,7 @@ export const fileHeader = z.object({
 
 export const written = z.object({
   files: z.array(z.object({ path, size_bytes: count, etag, created: z.boolean() })).max(10_000),
+  facts: facts.exactOptional(),
 });
 
 export const listing = z.object({
@@ -203,7 +215,7 @@ export const found = z.object({
   stopped: z.enum(["time", "size"]).exactOptional(),
 });
 
-export const managed = z.object({ path, entries: count });
+export const managed = z.object({ path, entries: count, facts: facts.exactOptional() });
 
 const refused = z.object({ path, why: z.string().max(1024) });
 export const leftOut = z.object({ total: count, paths: z.array(refused).max(200) });

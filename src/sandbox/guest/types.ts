@@ -82,6 +82,17 @@ export interface FileToWrite {
   if_match?: string;
 }
 
+/** Goes along with a change of files, for the fact of it. */
+export interface FileTell {
+  id: string;
+  /** Of files that were there before. @default "write" */
+  op?: "edit";
+  /** Echoed in the fact. */
+  meta: unknown;
+  /** The answer has the facts behind this one. */
+  facts_after?: number;
+}
+
 export interface FileSearch {
   /** RE2. */
   pattern: string;
@@ -156,15 +167,20 @@ export interface Guest extends AsyncDisposable {
   readFile(request: FileReadRequest, signal?: AbortSignal): Promise<FileReadAnswer>;
   writeFiles(
     files: FileToWrite[],
+    tell?: FileTell,
     signal?: AbortSignal,
-  ): Promise<{ path: string; size_bytes: number; etag: string; created: boolean }[]>;
+  ): Promise<{ files: { path: string; size_bytes: number; etag: string; created: boolean }[]; facts?: GuestFacts }>;
   listFiles(
     request: { path: string; depth: number; glob?: string; limit: number; cursor?: string },
     signal?: AbortSignal,
   ): Promise<{ entries: GuestStat[]; next_cursor?: string }>;
   stat(path: string, signal?: AbortSignal): Promise<GuestStat>;
   searchFiles(search: FileSearch, signal?: AbortSignal): Promise<GuestFound>;
-  manageFiles(manage: FileManage, signal?: AbortSignal): Promise<{ path: string; entries: number }>;
+  manageFiles(
+    manage: FileManage,
+    tell?: FileTell,
+    signal?: AbortSignal,
+  ): Promise<{ path: string; entries: number; facts?: GuestFacts }>;
   /** Extracts a tar stream below a folder. Reads the archive only as fast as the guest does. */
   putTar(path: string, archive: AsyncIterable<Buffer>, signal?: AbortSignal): Promise<GuestExtracted>;
   /** A file or folder as a tar stream, as it comes; throws unless it came to its end. `leftOut` hears of what is not in it. */

@@ -1,6 +1,6 @@
 import { expect, it, vi } from "vitest";
 import type { GuestFact } from "../../../src/sandbox/guest/types.ts";
-import { execsToldBefore, newExecId } from "../../../src/sandbox/ids.ts";
+import { newExecId, toldBefore } from "../../../src/sandbox/ids.ts";
 import { drainFacts, ingest } from "../../../src/sandbox/ingest.ts";
 import { abortable, deadline } from "../../../src/sandbox/wait.ts";
 import { call, entries, ex, fakeOf, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
@@ -226,7 +226,7 @@ it("a captured guest that tells again of what is long forgotten is not heard", a
   expect(store.journal.newest()).toBe(newest);
   // What servers start goes on being told, by the ids they make.
   const { exec_id } = await process.exec(id, "true");
-  expect(execsToldBefore(exec_id)).toBe(3_000);
+  expect(toldBefore(exec_id)).toBe(3_000);
   await tell([exec_id], () => 0);
   expect(execStory(process, id)).toHaveLength(6_002);
 });

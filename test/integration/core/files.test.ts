@@ -36,9 +36,9 @@ describe("an edit", () => {
     const at = await worker();
     await at.write("f", "one\n");
     let others = 1;
-    await spy(at, at.id, "writeFiles", (write) => async (files, signal) => {
+    await spy(at, at.id, "writeFiles", (write) => async (files, ...rest) => {
       if (others-- > 0) await write([{ path: "f", bytes: Buffer.from("zero\none\n") }]);
-      return write(files, signal);
+      return write(files, ...rest);
     });
     expect(await at.service.fileEdit(at.id, edit("one", "two"), call)).toMatchObject({ replacements: 1 });
     expect(await at.read("f")).toBe("zero\ntwo\n");
@@ -48,9 +48,9 @@ describe("an edit", () => {
     const at = await worker();
     await at.write("f", "one\n");
     let n = 0;
-    await spy(at, at.id, "writeFiles", (write) => async (files, signal) => {
+    await spy(at, at.id, "writeFiles", (write) => async (files, ...rest) => {
       await write([{ path: "f", bytes: Buffer.from(`one ${n++}\n`) }]);
-      return write(files, signal);
+      return write(files, ...rest);
     });
     await expect(at.service.fileEdit(at.id, edit("one", "two"), call)).rejects.toMatchObject({ code: "FILE_CONFLICT" });
     expect(n).toBe(2);
@@ -70,11 +70,11 @@ describe("an edit", () => {
     const at = await worker();
     await at.write("f", "one\n");
     let writes = 0;
-    await spy(at, at.id, "writeFiles", (write) => async (files, signal) => {
+    await spy(at, at.id, "writeFiles", (write) => async (files, ...rest) => {
       writes++;
-      await write(files, signal);
+      await write(files, ...rest);
       lose(at);
-      return write(files, signal);
+      return write(files, ...rest);
     });
     await expect(at.service.fileEdit(at.id, edit("one", "two"), call)).rejects.toMatchObject({
       code,

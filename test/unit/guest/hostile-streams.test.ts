@@ -240,7 +240,9 @@ describe("numbers", () => {
         stream.end(JSON.stringify({ files }));
       });
     });
-    const [written] = await guest.writeFiles([{ path: "a", bytes: Buffer.alloc(size) }]);
+    const {
+      files: [written],
+    } = await guest.writeFiles([{ path: "a", bytes: Buffer.alloc(size) }]);
     expect(written?.size_bytes).toBe(size);
     expect(read).toBeGreaterThan(size);
   });

@@ -20,6 +20,23 @@ export interface FakeGuestOptions {
 const rememberedExecs = 128;
 const exitCodes = { ttl: 80, idle: 81, boot: 82 } as const;
 
+const mostChanges = 200;
+const mostChangeBytes = 8 * 1024;
+
+/** What goes along with a change of files. */
+export interface Tell {
+  id: string;
+  op?: "edit";
+  meta?: unknown;
+  facts_after?: number;
+}
+
+interface Change {
+  path: string;
+  op: string;
+  size_bytes: number | null;
+}
+
 /** What a real guest keeps, without processes. Its API is in routes.ts. */
 export class FakeGuest {
   readonly options: FakeGuestOptions;
@@ -99,6 +116,21 @@ export class FakeGuest {
     this.#paused = paused;
     this.facts.add(paused ? "paused" : "resumed");
     this.#resumed.notify();
+  }
+
+  /** Records a change of files that a server wants told; returns what goes into the answer. */
+  changed(tell: Tell | undefined, all: readonly Change[]): { facts?: ReturnType<FactLog["after"]> } {
+    if (tell === undefined) return {};
+    let room = mostChangeBytes;
+    const beyond = all.findIndex(({ path }) => {
+      room -= Buffer.byteLength(JSON.stringify(path));
+      return room < 0;
+    });
+    const changes = all.slice(0, Math.min(beyond < 0 ? all.length : beyond, mostChanges));
+    const omitted = all.length - changes.length;
+    const { id: change_id, meta } = tell;
+    if (all.length > 0) this.facts.add("files", { change_id, changes, ...(omitted > 0 && { omitted }), meta });
+    return tell.facts_after === undefined ? {} : { facts: this.facts.after(tell.facts_after) };
   }
 
   refusePaused(): void {

@@ -3,8 +3,8 @@ import type { ExecRequest, FakeExec } from "./exec.ts";
 import { streamFrames, type ViewRequest, viewOf } from "./exec-views.ts";
 import { Fault } from "./fault.ts";
 import type { FileToWrite } from "./files.ts";
-import type { FakeGuest } from "./guest.ts";
-import { manage, search } from "./manage.ts";
+import type { FakeGuest, Tell } from "./guest.ts";
+import { type ManageRequest, manage, search } from "./manage.ts";
 import { compile } from "./search.ts";
 
 export interface Ask {
@@ -126,7 +126,12 @@ const routes: Record<string, Route> = {
   "POST /v1/files/write": (guest, ask) => {
     guest.refusePaused();
     guest.lease.touch();
-    return { json: { files: guest.files.write(unframe(ask.body)) } };
+    const { files, tell } = unframe(ask.body);
+    const written = guest.files.write(files);
+    const changes = written.map(({ path, size_bytes, created }) => {
+      return { path, op: created ? "create" : (tell?.op ?? "write"), size_bytes };
+    });
+    return { json: { files: written, ...guest.changed(tell, changes) } };
   },
   "GET /v1/files/list": (guest, ask) => {
     guest.lease.touch();
@@ -145,7 +150,12 @@ const routes: Record<string, Route> = {
   "POST /v1/files/manage": (guest, ask) => {
     guest.refusePaused();
     guest.lease.touch();
-    return { json: manage(guest.files, json(ask.body)) };
+    const { tell, ...request } = json<ManageRequest & { tell?: Tell }>(ask.body);
+    const managed = manage(guest.files, request);
+    const { op, path } = request;
+    const changes = [{ path: managed.path, op: op as string, size_bytes: null }];
+    if (op === "move") changes.push({ path, op: "delete", size_bytes: null });
+    return { json: { ...managed, ...guest.changed(tell, managed.entries > 0 ? changes : []) } };
   },
   "PUT /v1/files/tar": (guest, ask) => {
     guest.refusePaused();
@@ -178,9 +188,11 @@ function refuseEnded(exec: FakeExec): void {
   if (!exec.running || exec.stdin.ended) throw new Fault("EXEC_ENDED", "the exec or its stdin has ended");
 }
 
-function unframe(body: Buffer): FileToWrite[] {
+function unframe(body: Buffer): { files: FileToWrite[]; tell: Tell | undefined } {
   const newline = body.indexOf("\n");
-  const { files } = json<{ files: (Omit<FileToWrite, "bytes"> & { len: number })[] }>(body.subarray(0, newline));
+  const { files, tell } = json<{ files: (Omit<FileToWrite, "bytes"> & { len: number })[]; tell?: Tell }>(
+    body.subarray(0, newline),
+  );
   let at = newline + 1;
   const whole = files.map(({ len, ...file }) => {
     const bytes = Buffer.from(body.subarray(at, at + len));
@@ -188,7 +200,7 @@ function unframe(body: Buffer): FileToWrite[] {
     return { ...file, bytes };
   });
   if (newline < 0 || at !== body.length) throw new Fault("INVALID_ARGUMENT", "lengths do not fit the body");
-  return whole;
+  return { files: whole, tell };
 }
 
 /** Without what is undefined. */
