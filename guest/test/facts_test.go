@@ -185,7 +185,7 @@ func TestChangedFilesAreFactsAndFitTheFlightRecorder(t *testing.T) {
 		files = append(files, object{"path": fmt.Sprintf("%03d-%s", i, strings.Repeat("é", 40)), "len": 0})
 	}
 	meta := object{"client": strings.Repeat("c", 500)}
-	header, _ := json.Marshal(object{"files": files, "tell": object{"id": "fc_1", "meta": meta, "facts_after": 1}})
+	header, _ := json.Marshal(object{"files": files, "tell": object{"id": "ch_1", "meta": meta, "facts_after": 1}})
 	_, answer := g.raw("POST", "/v1/files/write", bytes.NewReader(append(header, '\n')))
 	var out object
 	if err := json.Unmarshal(answer, &out); err != nil {
@@ -193,7 +193,7 @@ func TestChangedFilesAreFactsAndFitTheFlightRecorder(t *testing.T) {
 	}
 	told := list(out["facts"].(object)["facts"])[0]
 	kept := len(list(told["changes"]))
-	if told["kind"] != "files" || told["change_id"] != "fc_1" || kept < 80 || kept > 200 || told["omitted"] != float64(300-kept) {
+	if told["kind"] != "files" || told["change_id"] != "ch_1" || kept < 80 || kept > 200 || told["omitted"] != float64(300-kept) {
 		t.Errorf("%d of %v", kept, told["omitted"])
 	}
 	recorded := g.recorded()[1]
@@ -204,7 +204,7 @@ func TestChangedFilesAreFactsAndFitTheFlightRecorder(t *testing.T) {
 	if got, _ := recorded["meta"].(object); got["client"] != meta["client"] {
 		t.Errorf("%v", recorded["meta"])
 	}
-	for _, tell := range []object{{"id": ""}, {"id": strings.Repeat("x", 65)}, {"id": "fc", "op": "delete"}, {"id": "fc", "meta": strings.Repeat("m", 2050)}} {
+	for _, tell := range []object{{"id": ""}, {"id": strings.Repeat("x", 65)}, {"id": "ch", "op": "delete"}, {"id": "ch", "meta": strings.Repeat("m", 2050)}} {
 		g.refused("INVALID_ARGUMENT", "POST", "/v1/files/manage", object{"op": "mkdir", "path": "no", "tell": tell})
 	}
 	g.refused("FILE_NOT_FOUND", "GET", "/v1/files/stat?path=no", nil)

@@ -1,6 +1,6 @@
+import { cutData } from "../sandbox/cut.ts";
 import type { EventType, JournalEntry, TransientType } from "../sandbox/events.ts";
 import { uuidv7 } from "../sandbox/ids.ts";
-import { cutData } from "./cut.ts";
 import { eventSubject } from "./subject.ts";
 
 /** Largest event: well below the 1 MiB a NATS server takes by default. */

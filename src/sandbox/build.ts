@@ -98,12 +98,21 @@ export class Builder {
     if (programs) return lease;
     // The first sandbox of an image is ready before it is known what is in it; its creator waits for that a little.
     const found = await this.#programs.ask(image, guest);
-    if (!found) return lease;
-    await store.write((tx) => {
-      const current = tx.sandbox(sandboxId);
-      if (current) tx.putSandbox({ ...current, programs: found });
-    });
+    if (found) await this.#keepPrograms(sandboxId, found);
     return lease;
+  }
+
+  /** Nothing depends on them: a disk that is full now makes no failure of a sandbox that is ready. */
+  async #keepPrograms(sandboxId: string, programs: Record<string, string>): Promise<void> {
+    const { store, logger } = this.#core;
+    try {
+      await store.write((tx) => {
+        const current = tx.sandbox(sandboxId);
+        if (current) tx.putSandbox({ ...current, programs });
+      });
+    } catch (err) {
+      logger.warn({ err, sandbox_id: sandboxId }, "the programs of an image could not be noted");
+    }
   }
 
   async #fail(sandboxId: string, stage: string, error: SandboxError): Promise<void> {

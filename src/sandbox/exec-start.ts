@@ -1,6 +1,6 @@
 import { hasCode, SandboxError } from "../errors.ts";
 import type { Call, ExecRequest } from "./api.ts";
-import { metaOf } from "./caller.ts";
+import { metaOf } from "./asked.ts";
 import { workdir } from "./core.ts";
 import type { ExecStart, Guest } from "./guest/types.ts";
 

@@ -1,7 +1,8 @@
-import { askedBy, trace } from "./caller.ts";
+import { type Asked, askedBy, isForged } from "./asked.ts";
+import { trace } from "./caller.ts";
 import type { Core } from "./core.ts";
 import type { Actor } from "./events.ts";
-import { type ChangesFact, isForged, tellChanges } from "./file-changes.ts";
+import { type ChangesFact, tellChanges } from "./file-changes.ts";
 import type { GuestFact } from "./guest/types.ts";
 import { isExecIdOf, toldBefore } from "./ids.ts";
 import { earliest, isTerminal, latest } from "./lifecycle.ts";
@@ -9,25 +10,12 @@ import { redactCommand } from "./redact.ts";
 import type { ExecRecord, SandboxRecord, Tx } from "./store/types.ts";
 import { counted, tellExpiring, tellLimit } from "./unasked.ts";
 
-/** Who asked for something, as its events tell. */
-export interface Asked {
-  actor: Actor;
-  traceparent?: string;
-}
-
 /**
  * Turns facts of a guest into state and events, inside one transaction. Whoever reads them, each counts once: only facts above
  * the record's cursor are taken, and the cursor moves with them. Facts are untrusted: they can tell of their own sandbox only, of
  * execs that a server of the install started, of each once, of files that one changed, and of everything else so often.
- * @param asked who asked for a pause or its end that the facts tell of, and its trace. @default the guest
  */
-export function applyFacts(
-  core: Core,
-  tx: Tx,
-  sandboxId: string,
-  facts: readonly GuestFact[],
-  asked: Asked = { actor: { kind: "guest" } },
-): void {
+export function applyFacts(core: Core, tx: Tx, sandboxId: string, facts: readonly GuestFact[]): void {
   const before = tx.sandbox(sandboxId);
   if (!before || isTerminal(before.state)) return;
   let record = before;
@@ -36,12 +24,12 @@ export function applyFacts(
   for (const fact of facts) {
     if (fact.seq <= record.fact_cursor) continue;
     record = { ...record, fact_cursor: fact.seq };
-    if (isMadeUp(core.store.installId, record, fact)) continue;
+    if (isMadeUp(core, record, fact)) continue;
     if (fact.kind === "files") {
       changed.push(fact);
       continue;
     }
-    record = applyFact(core, tx, tellChanges(tx, record, changed), fact, asked);
+    record = applyFact(core, tx, tellChanges(tx, record, changed), fact);
     changed = [];
   }
   record = tellChanges(tx, record, changed);
@@ -50,7 +38,7 @@ export function applyFacts(
 }
 
 /** Tells the fact; returns the record as it is after it. */
-function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact, asked: Asked): SandboxRecord {
+function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact): SandboxRecord {
   const id = record.sandbox_id;
   switch (fact.kind) {
     case "boot":
@@ -117,8 +105,12 @@ function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact, a
     case "resumed": {
       const paused = fact.kind === "paused";
       if ((record.state === "paused") === paused || record.state === "creating") return record;
-      const after = asked.actor.kind === "guest" ? counted(core, record, "count") : record;
-      return after ? changePaused(tx, after, paused, asked) : record;
+      if (isForged(core, record, fact)) {
+        const after = counted(core, record, "count");
+        return after ? changePaused(tx, after, paused, { actor: { kind: "guest" } }) : record;
+      }
+      const changes = { ...record.changes, told: (record.changes?.told ?? 0) + 1 };
+      return changePaused(tx, { ...record, changes }, paused, askedBy(fact.meta));
     }
     default:
       return record;
@@ -169,9 +161,10 @@ export function changePaused(tx: Tx, record: SandboxRecord, paused: boolean, ask
 }
 
 /** Of an exec that no server of the install started, or of files that none changed. */
-function isMadeUp(install: string, record: SandboxRecord, fact: GuestFact): boolean {
-  if (fact.kind === "exec.started" || fact.kind === "exec.ended") return !isExecIdOf(install, fact.exec_id);
-  return fact.kind === "files" && isForged(install, record, fact);
+function isMadeUp(core: Core, record: SandboxRecord, fact: GuestFact): boolean {
+  if (fact.kind === "exec.started" || fact.kind === "exec.ended")
+    return !isExecIdOf(core.store.installId, fact.exec_id);
+  return fact.kind === "files" && isForged(core, record, fact);
 }
 
 /**

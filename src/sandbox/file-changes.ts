@@ -1,8 +1,7 @@
 import type { Call } from "./api.ts";
-import { askedBy, metaOf } from "./caller.ts";
+import { askedBy, tellOf } from "./asked.ts";
 import type { Core } from "./core.ts";
 import type { FileTell, GuestFact } from "./guest/types.ts";
-import { isChangeIdOf, newChangeId, toldBefore } from "./ids.ts";
 import { earliest, latest } from "./lifecycle.ts";
 import type { SandboxRecord, Tx } from "./store/types.ts";
 
@@ -11,8 +10,6 @@ const gatherMs = 1000;
 /** Paths in one event: so many, and so many bytes of them. */
 const mostChanges = 200;
 const mostPathBytes = 32 * 1024;
-/** Changes that may be told between the making of an id and the telling of its own: a guest keeps 1024 facts. */
-const mostBetween = 1_500;
 
 export type ChangesFact = Extract<GuestFact, { kind: "files" }>;
 type Change = ChangesFact["changes"][number];
@@ -20,21 +17,16 @@ type Change = ChangesFact["changes"][number];
 /** What goes along with a change of files: who asked for it, and, where it is to be told at once, the question for the facts. */
 export function changeTell(core: Core, record: SandboxRecord, call: Call): FileTell {
   return {
-    id: newChangeId(core.store.installId, record.changes?.told ?? 0),
-    meta: metaOf(call),
+    ...tellOf(core, record, call),
     ...(gatheringMs(record) === 0 && { facts_after: record.fact_cursor }),
   };
 }
 
 /** How long facts of changed files may still gather. 0: the next one is told at once. */
 export function gatheringMs({ changes }: Pick<SandboxRecord, "changes">): number {
-  const since = changes ? Date.now() - Date.parse(changes.at) : gatherMs;
+  const since = changes?.at ? Date.now() - Date.parse(changes.at) : gatherMs;
   return since >= 0 && since < gatherMs ? gatherMs - since : 0;
 }
-
-/** Of a change that no server asked for, or one that was told long ago. */
-export const isForged = (install: string, { changes }: SandboxRecord, { change_id }: ChangesFact): boolean =>
-  !isChangeIdOf(install, change_id) || (changes?.told ?? 0) - toldBefore(change_id) > mostBetween;
 
 /** Tells of all of them in one event, with the first one's caller and trace. Returns the record after it. */
 export function tellChanges(tx: Tx, record: SandboxRecord, facts: readonly ChangesFact[]): SandboxRecord {

@@ -35,19 +35,19 @@ export const isSandboxId = (text: string): boolean => /^sb_[0-9a-z]{16}$/.test(t
  */
 export const newExecId = (install: string, toldBefore: number): string => markedExecId(install, newBody(toldBefore));
 const newBody = (toldBefore: number): string => `${toldBefore.toString(36)}${token().slice(0, randomLength)}`;
-/** Of an exec, or of a change of files. 0 for ids that an older version made. */
+/** Of an exec, or of a change. 0 for ids that an older version made. */
 export const toldBefore = (id: string): number => Number.parseInt(id.slice(3, -(randomLength + markLength)), 36) || 0;
 export const markedExecId = (install: string, body: string): string => `ex_${body}${mark(install, body)}`;
 export const isExecIdOf = (install: string, execId: string): boolean =>
   execId.startsWith("ex_") && execId.endsWith(mark(install, execId.slice(3, -markLength)));
 
-/** Ids that go along with a change of files say the same of it. No id of an exec is one of them. */
+/** Ids that go along with a change, of files or of a pause, say the same of it. No id of an exec is one of them. */
 export function newChangeId(install: string, toldBefore: number): string {
-  const id = `fc_${newBody(toldBefore)}`;
+  const id = `ch_${newBody(toldBefore)}`;
   return `${id}${mark(install, id)}`;
 }
 export const isChangeIdOf = (install: string, id: string): boolean =>
-  id.startsWith("fc_") && id.endsWith(mark(install, id.slice(0, -markLength)));
+  id.startsWith("ch_") && id.endsWith(mark(install, id.slice(0, -markLength)));
 
 /** An id is made once and met again in each fact of its exec. */
 const recentMarks = new Map<string, string>();

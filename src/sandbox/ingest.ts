@@ -1,6 +1,6 @@
 import type { Core } from "./core.ts";
 import { applyFacts, completeExec } from "./facts.ts";
-import type { Guest, GuestExec, GuestFacts } from "./guest/types.ts";
+import type { Guest, GuestExec, GuestFact, GuestFacts } from "./guest/types.ts";
 import { isTerminal } from "./lifecycle.ts";
 import type { ExecRecord } from "./store/types.ts";
 import { abortable, deadline } from "./wait.ts";
@@ -14,11 +14,11 @@ export async function ingest(core: Core, sandboxId: string, facts: GuestFacts, g
   if (!record || isTerminal(record.state)) return;
   const newest = facts.facts.at(-1)?.seq ?? 0;
   if (newest <= record.fact_cursor) return;
-  // The guest's log is bounded: ends of execs may have left it before anyone read them.
-  const unseen = facts.oldest > record.fact_cursor + 1 ? await unseenEnds(core, sandboxId, guest) : [];
+  // The guest's log is bounded: starts and ends of execs may have left it before anyone read them.
+  const unseen = facts.oldest > record.fact_cursor + 1 ? await unseenExecs(core, sandboxId, guest, facts) : undefined;
   await core.store.write((tx) => {
-    applyFacts(core, tx, sandboxId, facts.facts);
-    for (const { exec_id, now } of unseen) {
+    applyFacts(core, tx, sandboxId, [...(unseen?.starts ?? []), ...facts.facts]);
+    for (const { exec_id, now } of unseen?.ends ?? []) {
       const exec = tx.exec(sandboxId, exec_id);
       if (!exec || exec.completed) continue;
       completeExec(tx, exec, now ? completion(now) : lostCompletion(), now?.omitted_bytes ?? null, { kind: "guest" });
@@ -48,19 +48,39 @@ export async function drainFacts(core: Core, sandboxId: string, guest: Guest, si
   }
 }
 
-/** Execs believed to run that the guest says do not, with what it still knows of them. */
-async function unseenEnds(
+interface Unseen {
+  /** As facts of their own, without what only the lost ones had. */
+  starts: GuestFact[];
+  ends: { exec_id: string; now: GuestExec | undefined }[];
+}
+
+/**
+ * What the guest still knows of execs whose facts are gone: those that nobody knew of, and those believed to run that it says do
+ * not.
+ */
+async function unseenExecs(
   core: Core,
   sandboxId: string,
   guest: Guest,
-): Promise<{ exec_id: string; now: GuestExec | undefined }[]> {
+  { facts, oldest }: GuestFacts,
+): Promise<Unseen> {
+  const { store } = core;
   // Those open before the guest is asked: one that starts meanwhile is missing from its answer and has not ended.
-  const open = core.store.openExecs(sandboxId);
-  if (open.length === 0) return [];
-  const known = new Map((await guest.listExecs()).map((exec) => [exec.exec_id, exec]));
-  return open
+  const open = store.openExecs(sandboxId);
+  const first = facts.find(({ seq }) => seq === oldest);
+  const all = (await guest.listExecs()).reverse();
+  // What started after the oldest fact that is kept has a fact of its own, which tells more.
+  const lost = all.filter(
+    ({ exec_id, started_at }) => !store.exec(sandboxId, exec_id) && first && started_at <= first.at,
+  );
+  const starts = lost.map(({ exec_id, cwd, tty, started_at: at }, i): GuestFact => {
+    return { seq: oldest - lost.length + i, at, kind: "exec.started", exec_id, command: "", cwd, tty };
+  });
+  const known = new Map(all.map((exec) => [exec.exec_id, exec]));
+  const ends = [...open, ...lost]
     .map(({ exec_id }) => ({ exec_id, now: known.get(exec_id) }))
     .filter(({ now }) => now?.status !== "running");
+  return { starts, ends };
 }
 
 function completion(exec: GuestExec): NonNullable<ExecRecord["completed"]> {

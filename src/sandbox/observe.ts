@@ -3,6 +3,7 @@ import { quoted, SandboxError } from "../errors.ts";
 import { findSandbox } from "./access.ts";
 import type { Call, EventsRequest } from "./api.ts";
 import type { Core } from "./core.ts";
+import { cutData } from "./cut.ts";
 import { type JournalEntry, journaledEvents } from "./events.ts";
 import type { EventsResult } from "./views.ts";
 
@@ -98,8 +99,8 @@ function page(
   let bytes = 0;
   let next = position;
   for (const [i, entry] of entries.entries()) {
-    const event = render(entry);
-    bytes += Buffer.byteLength(JSON.stringify(event));
+    const event = fitting(entry, render);
+    bytes += sizeOf(event);
     if (bytes > maxEventBytes && i > 0) {
       next = entries[i - 1]?.cursor ?? position;
       break;
@@ -108,6 +109,15 @@ function page(
   }
   return { events, next_cursor: String(next) };
 }
+
+/** An event that is too large for any answer is cut: a reader could not get past it otherwise. */
+function fitting(entry: JournalEntry, render: (entry: JournalEntry) => Record<string, unknown>) {
+  const event = render(entry);
+  const excess = sizeOf(event) - maxEventBytes;
+  return excess > 0 ? render({ ...entry, data: cutData(entry.data, excess) }) : event;
+}
+
+const sizeOf = (event: Record<string, unknown>): number => Buffer.byteLength(JSON.stringify(event));
 
 function nextAppend(
   core: Core,

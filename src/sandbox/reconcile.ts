@@ -108,8 +108,9 @@ async function fail(core: Core, record: SandboxRecord, why: Failure): Promise<vo
   await core.connections.drop(record.sandbox_id);
   await core.store.write((tx) => {
     const current = tx.sandbox(record.sandbox_id);
-    if (current?.state !== "creating") return;
-    failSandbox(tx, current, "create", why);
+    // One whose end was asked for is told as destroyed, below.
+    if (current?.state === "creating" && !current.ending) failSandbox(tx, current, "create", why);
   });
   await core.backend.remove(record.sandbox_id);
+  if (core.store.sandbox(record.sandbox_id)?.ending) await settleDeath(core, record.sandbox_id, undefined);
 }

@@ -2,6 +2,7 @@ import { SandboxError } from "../errors.ts";
 import { findSandbox, withGuest } from "./access.ts";
 import { checkBound, checkEnv, checkLabels, PolicyDenied } from "./admission.ts";
 import type { Call, UpdateRequest } from "./api.ts";
+import { tellOf } from "./asked.ts";
 import { leaseEnd } from "./boot-clock.ts";
 import { agent, recordDenial, trace } from "./caller.ts";
 import type { Core } from "./core.ts";
@@ -62,7 +63,7 @@ async function change(core: Core, id: string, request: UpdateRequest, call: Call
       });
       Object.assign(done, limits);
     }
-    const facts = await changeGuest(core, id, request, done);
+    const facts = await changeGuest(core, record, request, done, call);
     await journal(core, id, request, facts, call);
   } catch (error) {
     await journal(core, id, done, [], call, { keepReservation: unknown });
@@ -107,7 +108,14 @@ async function patchEnv(guest: Guest, env: Record<string, string | null>, signal
 }
 
 /** All but the env. Resolves with the facts that tell of a pause or its end, for the transaction that journals it. */
-async function changeGuest(core: Core, id: string, request: UpdateRequest, done: UpdateRequest): Promise<GuestFact[]> {
+async function changeGuest(
+  core: Core,
+  record: SandboxRecord,
+  request: UpdateRequest,
+  done: UpdateRequest,
+  call: Call,
+): Promise<GuestFact[]> {
+  const id = record.sandbox_id;
   const { ttl_s, idle_s, paused, pids } = request;
   if ([ttl_s, idle_s, paused, pids].every((value) => value === undefined)) return [];
   return atGuest(core, id, async (guest, signal) => {
@@ -121,7 +129,8 @@ async function changeGuest(core: Core, id: string, request: UpdateRequest, done:
       Object.assign(done, { ...(ttl_s !== undefined && { ttl_s }), ...(idle_s !== undefined && { idle_s }) });
     }
     if (paused === undefined) return [];
-    await (paused ? guest.pause(signal) : guest.resume(signal));
+    const tell = tellOf(core, record, call);
+    await (paused ? guest.pause(tell, signal) : guest.resume(tell, signal));
     done.paused = paused;
     const cursor = core.store.sandbox(id)?.fact_cursor ?? 0;
     return (await guest.facts(cursor, 0, signal)).facts;
@@ -141,7 +150,7 @@ async function journal(
   const asked = { actor: agent(call), ...trace(call) };
   await core.store.write((tx) => {
     // With the cursor moved past them, nobody takes an older pause for news.
-    applyFacts(core, tx, id, facts, asked);
+    applyFacts(core, tx, id, facts);
     const before = tx.sandbox(id);
     if (!before || isTerminal(before.state)) return;
     const after = updated(keepReservation ? before : withoutReservation(before), request);
@@ -178,6 +187,19 @@ function updated(before: SandboxRecord, request: UpdateRequest): SandboxRecord {
     },
     ...(ttl_s !== undefined && { ttl_s, ...leaseEnd(ttl_s) }),
     ...(idle_s !== undefined && { idle_s }),
+    ...(before.told && { told: withoutNotices(before.told, { ttl: ttl_s !== undefined, idle: idle_s !== undefined }) }),
+  };
+}
+
+/** No death follows from the notice of a lease that was renewed since. */
+function withoutNotices(
+  { ttl, idle, ...told }: NonNullable<SandboxRecord["told"]>,
+  renewed: { ttl: boolean; idle: boolean },
+): NonNullable<SandboxRecord["told"]> {
+  return {
+    ...told,
+    ...(ttl !== undefined && !renewed.ttl && { ttl }),
+    ...(idle !== undefined && !renewed.idle && { idle }),
   };
 }
 

@@ -47,11 +47,27 @@ export class Subscriptions {
     if (this.#watches.size >= most) return;
     this.#watches.set(key, watch);
     this.#detach ??= sandboxes.onEvents((entries) => this.#tell(entries));
-    for (const uri of asked.uris.slice(0, most)) {
+    // Looking a name up takes a while, and the client may count on it already.
+    const meanwhile = new Set<string>();
+    const detach = sandboxes.onEvents((entries) => {
+      for (const { sandbox_id } of entries) meanwhile.add(sandbox_id);
+    });
+    const watchOne = async (uri: string): Promise<void> => {
       if (uri === latestEvents) watch.uris.set(uri, "*");
       const sandbox = sandboxOf(uri);
-      if (sandbox !== undefined) watch.uris.set(uri, await resolve(sandbox));
+      if (sandbox === undefined) return;
+      watch.uris.set(uri, sandbox);
+      const id = await resolve(sandbox);
+      if (id === sandbox) return;
+      watch.uris.set(uri, id);
+      if (meanwhile.has(id) && this.#watches.get(key) === watch) this.#dirty.add(uri);
+    };
+    try {
+      await Promise.all(asked.uris.slice(0, most).map(watchOne));
+    } finally {
+      detach();
     }
+    void this.#flush();
   }
 
   remove(key: string | number): void {

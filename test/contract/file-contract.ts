@@ -88,13 +88,13 @@ export function fileContract(house: () => ContractHouse): void {
     const { facts } = await guest.facts(0, 0);
     const after = facts.at(-1)?.seq ?? 0;
     await write("quiet", "1");
-    const tell = { id: "fc_1", meta: { client: "tests" } };
+    const tell = { id: "ch_1", meta: { client: "tests" } };
     const bytes = Buffer.from("abc");
     const first = await guest.writeFiles([{ path: "new", bytes }], { ...tell, facts_after: after });
     expect(first.facts?.facts).toMatchObject([
       {
         kind: "files",
-        change_id: "fc_1",
+        change_id: "ch_1",
         meta: { client: "tests" },
         changes: [{ path: "new", op: "create", size_bytes: 3 }],
         omitted: 0,
@@ -114,7 +114,7 @@ export function fileContract(house: () => ContractHouse): void {
 
   test("a fact of endless changes has some of them and counts the others", async () => {
     const files = Array.from({ length: 300 }, (_, i) => ({ path: `${i}-${"n".repeat(100)}`, bytes: Buffer.of() }));
-    const { facts } = await guest.writeFiles(files, { id: "fc_2", meta: {}, facts_after: 0 });
+    const { facts } = await guest.writeFiles(files, { id: "ch_2", meta: {}, facts_after: 0 });
     const told = facts?.facts.at(-1);
     if (told?.kind !== "files") throw new Error("no fact of it");
     expect(told.changes.length + told.omitted).toBe(300);

@@ -27,7 +27,7 @@ const rooms: [room: RegExp, mayImport: RegExp][] = [
   [/^(errors|logger|closest)\.ts$/, /^$/],
   [/^server\//, /^(errors\.ts|logger\.ts|closest\.ts|server\/|tools\/|sandbox\/[^/]+\.ts$)/],
   [/^tools\//, /^(errors\.ts|logger\.ts|closest\.ts|tools\/|sandbox\/(api|views|events|policy)\.ts$)/],
-  [/^events\//, /^(errors\.ts|logger\.ts|events\/|sandbox\/(events|ids|wait)\.ts$|sandbox\/store\/types\.ts$)/],
+  [/^events\//, /^(errors\.ts|logger\.ts|events\/|sandbox\/(cut|events|ids|wait)\.ts$|sandbox\/store\/types\.ts$)/],
   [
     /^sandbox\/backends\/docker\//,
     /^(errors\.ts|logger\.ts|sandbox\/(backend|ids|image-reference)\.ts$|sandbox\/backends\/docker\/)/,

@@ -137,12 +137,24 @@ func (s *Server) limits(_ http.ResponseWriter, r *http.Request) (any, error) {
 }
 
 func (s *Server) pause(w http.ResponseWriter, r *http.Request) (any, error) {
-	s.box.Pause()
-	return s.health(w, r)
+	return s.change(w, r, s.box.Pause)
 }
 
 func (s *Server) resume(w http.ResponseWriter, r *http.Request) (any, error) {
-	s.box.Resume()
+	return s.change(w, r, s.box.Resume)
+}
+
+func (s *Server) change(w http.ResponseWriter, r *http.Request, do func(*facts.Tell)) (any, error) {
+	var req struct {
+		Tell *facts.Tell `json:"tell"`
+	}
+	if err := readJSON(r, &req); err != nil {
+		return nil, err
+	}
+	if err := req.Tell.Check(); err != nil {
+		return nil, err
+	}
+	do(req.Tell)
 	return s.health(w, r)
 }
 

@@ -21,7 +21,7 @@ type Change struct {
 	SizeBytes *int64 `json:"size_bytes"`
 }
 
-// Tell is what a server sends along with a change of files and finds again in the fact of it.
+// Tell is what a server sends along with a change, of files or of a pause, and finds again in the fact of it.
 type Tell struct {
 	ID         string          `json:"id"`
 	Op         string          `json:"op"` // of files that were there before; write when empty
@@ -44,6 +44,18 @@ func (t *Tell) Check() error {
 	return nil
 }
 
+// Fields are those of the fact of a change. Without a tell there are none.
+func (t *Tell) Fields() Fields {
+	fields := Fields{}
+	if t != nil {
+		fields["change_id"] = t.ID
+		if len(t.Meta) > 0 {
+			fields["meta"] = t.Meta
+		}
+	}
+	return fields
+}
+
 // Changed records that files changed, at once: whoever reads facts decides how many make an event.
 func (l *Log) Changed(t *Tell, all []Change) {
 	if t == nil || len(all) == 0 {
@@ -57,12 +69,10 @@ func (l *Log) Changed(t *Tell, all []Change) {
 		}
 		changes = append(changes, change)
 	}
-	fields := Fields{"change_id": t.ID, "changes": changes}
+	fields := t.Fields()
+	fields["changes"] = changes
 	if omitted := len(all) - len(changes); omitted > 0 {
 		fields["omitted"] = omitted
-	}
-	if len(t.Meta) > 0 {
-		fields["meta"] = t.Meta
 	}
 	l.Record("files", fields)
 }

@@ -4,6 +4,7 @@ import (
 	"syscall"
 	"time"
 
+	"chorus-sandbox/guest/internal/facts"
 	"chorus-sandbox/guest/internal/fault"
 	"chorus-sandbox/guest/internal/proc"
 )
@@ -15,7 +16,7 @@ var ErrPaused = fault.New(fault.Paused, "the sandbox is paused; resume it first"
 func (s *Sandbox) Paused() bool { return s.paused.Load() }
 
 // Pause stops all that commands have started. The guest goes on, and with it the lease.
-func (s *Sandbox) Pause() {
+func (s *Sandbox) Pause(t *facts.Tell) {
 	s.pausing.Lock()
 	defer s.pausing.Unlock()
 	if s.paused.Load() {
@@ -24,11 +25,11 @@ func (s *Sandbox) Pause() {
 	s.Execs.Refuse(ErrPaused)
 	s.paused.Store(true)
 	s.frozen, _ = proc.Freeze(proc.Everything(s.user.Uid), 5*time.Second)
-	s.Facts.Record("paused", nil)
+	s.Facts.Record("paused", t.Fields())
 }
 
 // Resume continues what Pause stopped, and only that: a process that had stopped itself stays stopped.
-func (s *Sandbox) Resume() {
+func (s *Sandbox) Resume(t *facts.Tell) {
 	s.pausing.Lock()
 	defer s.pausing.Unlock()
 	if !s.paused.Load() {
@@ -47,5 +48,5 @@ func (s *Sandbox) Resume() {
 	s.frozen = nil
 	s.paused.Store(false)
 	s.Execs.Refuse(nil)
-	s.Facts.Record("resumed", nil)
+	s.Facts.Record("resumed", t.Fields())
 }

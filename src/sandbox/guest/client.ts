@@ -6,7 +6,7 @@ import { cap, execPath, get, query, send } from "./requests.ts";
 import * as schemas from "./schemas.ts";
 import { GuestSession } from "./session.ts";
 import { checkFacts, parseSnapshot } from "./snapshot.ts";
-import type { ExecSnapshot, ExecStart, ExecView, Guest, LeaseChange } from "./types.ts";
+import type { ExecSnapshot, ExecStart, ExecView, Guest, LeaseChange, Tell } from "./types.ts";
 
 export interface GuestOptions {
   /** How long an answer may take beyond the wait that was asked for, in ms. @default 10000 */
@@ -168,12 +168,12 @@ class GuestClient extends GuestFiles implements Guest {
     return this.#tell("PATCH", "a change of its limits", "/v1/limits", limits, signal);
   }
 
-  pause(signal?: AbortSignal) {
-    return this.#tell("POST", "a call to pause", "/v1/pause", {}, signal);
+  pause(tell?: Tell, signal?: AbortSignal) {
+    return this.#tell("POST", "a call to pause", "/v1/pause", { tell }, signal);
   }
 
-  resume(signal?: AbortSignal) {
-    return this.#tell("POST", "a call to resume", "/v1/resume", {}, signal);
+  resume(tell?: Tell, signal?: AbortSignal) {
+    return this.#tell("POST", "a call to resume", "/v1/resume", { tell }, signal);
   }
 
   shutdown(reason: string, signal?: AbortSignal) {

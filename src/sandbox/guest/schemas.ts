@@ -93,6 +93,9 @@ const meta = z.unknown().refine((value) => {
 
 const common = { seq: z.int().min(1).max(Number.MAX_SAFE_INTEGER), at: time };
 
+/** Goes along with what a server asked for. */
+const asked = { change_id: id.default(""), meta: meta.exactOptional() };
+
 const knownFact = z.discriminatedUnion("kind", [
   z.object({ ...common, kind: z.literal("boot"), version: word, api: count, sandbox_id: id }),
   z.object({
@@ -123,13 +126,12 @@ const knownFact = z.discriminatedUnion("kind", [
   z.object({
     ...common,
     kind: z.literal("files"),
-    change_id: id.default(""),
+    ...asked,
     changes: z
       .array(z.object({ path, op: z.string().regex(/^[a-z]{1,16}$/), size_bytes: count.nullable() }))
       .max(200)
       .default([]),
     omitted: count.default(0),
-    meta: meta.exactOptional(),
   }),
   z.object({ ...common, kind: z.literal("oom"), oom_kills: count, exec_id: id.nullish() }),
   z.object({
@@ -143,8 +145,8 @@ const knownFact = z.discriminatedUnion("kind", [
   }),
   z.object({ ...common, kind: z.literal("lease.expiring"), lease: z.enum(["ttl", "idle"]), in_ms: ms }),
   z.object({ ...common, kind: z.literal("lease.over"), lease: z.enum(["ttl", "idle", "boot"]) }),
-  z.object({ ...common, kind: z.literal("paused") }),
-  z.object({ ...common, kind: z.literal("resumed") }),
+  z.object({ ...common, kind: z.literal("paused"), ...asked }),
+  z.object({ ...common, kind: z.literal("resumed"), ...asked }),
   z.object({ ...common, kind: z.literal("shutdown"), reason: z.string().max(1024) }),
 ]);
 const knownKinds: ReadonlySet<string> = new Set(knownFact.options.map((option) => option.shape.kind.value));

@@ -82,13 +82,17 @@ export interface FileToWrite {
   if_match?: string;
 }
 
-/** Goes along with a change of files, for the fact of it. */
-export interface FileTell {
+/** Goes along with a change, for the fact of it. */
+export interface Tell {
   id: string;
-  /** Of files that were there before. @default "write" */
-  op?: "edit";
   /** Echoed in the fact. */
   meta: unknown;
+}
+
+/** Goes along with a change of files. */
+export interface FileTell extends Tell {
+  /** Of files that were there before. @default "write" */
+  op?: "edit";
   /** The answer has the facts behind this one. */
   facts_after?: number;
 }
@@ -191,7 +195,7 @@ export interface Guest extends AsyncDisposable {
   ): AsyncIterable<Buffer>;
   stats(signal?: AbortSignal): Promise<GuestStats>;
   setLimits(limits: { pids: number }, signal?: AbortSignal): Promise<void>;
-  pause(signal?: AbortSignal): Promise<void>;
-  resume(signal?: AbortSignal): Promise<void>;
+  pause(tell?: Tell, signal?: AbortSignal): Promise<void>;
+  resume(tell?: Tell, signal?: AbortSignal): Promise<void>;
   shutdown(reason: string, signal?: AbortSignal): Promise<void>;
 }

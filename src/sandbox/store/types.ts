@@ -60,8 +60,8 @@ export interface SandboxRecord {
   /** Last sequence given to an event of this sandbox. 0: none. */
   sequence: number;
   execs_total: number;
-  /** Facts of changed files: how many were told, and when the newest was. */
-  changes?: { told: number; at: string };
+  /** Facts of changes that a server asked for: how many were told, and when the newest of files was. */
+  changes?: { told: number; at?: string };
   /** What its guest told unasked: how many limits and pauses and notices of its lease's end, and the newest that others follow from. */
   told?: {
     count: number;

@@ -1,4 +1,4 @@
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { call, fakeOf, gate, type Hooks, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
 import { eventually } from "../../support/server.ts";
 
@@ -256,4 +256,18 @@ describe("a creator that dies", () => {
     await eventually("it failed", () => recordOf(two.store, id).state === "failed");
     await nothingLeft(world);
   });
+});
+
+it("a disk that is full once a sandbox is ready takes nothing of it away", async () => {
+  const process = await new World().process();
+  const write = process.store.write.bind(process.store);
+  vi.spyOn(process.store, "write").mockImplementation(async (plan) => {
+    const [id] = [...process.store.liveSandboxes()].map(({ sandbox_id }) => sandbox_id);
+    if (id && story(process.store, id).includes("lifecycle.ready")) throw new Error("MDB_MAP_FULL");
+    return write(plan);
+  });
+  const { sandbox_id: id, state } = await process.service.create({}, call);
+  expect(state).toBe("running");
+  vi.restoreAllMocks();
+  expect((await process.exec(id, "echo fine")).stdout).toBe("fine\n");
 });

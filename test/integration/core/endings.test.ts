@@ -1,8 +1,9 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { MemoryEngine } from "../../../src/sandbox/backends/memory/engine.ts";
 import { ingest } from "../../../src/sandbox/ingest.ts";
+import { reconcile } from "../../../src/sandbox/reconcile.ts";
 import { settleDeath } from "../../../src/sandbox/settle.ts";
-import { call, entries, ex, fakeOf, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
+import { call, entries, ex, fakeOf, gate, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
 import { eventually } from "../../support/server.ts";
 
 const over = (process: TestProcess, id: string) =>
@@ -269,4 +270,58 @@ it("destroying is idempotent, by id and by name, from two processes at once", as
   await one.service.destroy(again, call);
   const totals = { cpu_ms: expect.any(Number), peak_memory_bytes: expect.any(Number), execs: 0 };
   expect(told(one.store, again, "lifecycle.destroyed")).toMatchObject([{ totals }]);
+});
+
+it("a refusal by the policy that comes after the end is told of the host", async () => {
+  const world = new World({ policy: { maxima: { ttl_s: 4_000 } } });
+  const [one, two] = [await world.process(), await world.process()];
+  const id = await one.create();
+  const write = one.store.write.bind(one.store);
+  vi.spyOn(one.store, "write").mockImplementationOnce(async (plan) => {
+    await two.service.destroy(id, call);
+    return write(plan);
+  });
+  await expect(one.service.update(id, { ttl_s: 80_000 }, call)).rejects.toMatchObject({ code: "POLICY_DENIED" });
+  expect(story(one.store, id).at(-1)).toBe("lifecycle.destroyed");
+  expect(story(one.store, "_host")).toEqual(["policy.denied"]);
+});
+
+it("an end by a lease that was renewed does not follow from the notice before", async () => {
+  const world = new World();
+  const process = await world.process();
+  const id = await process.create();
+  const { guest } = fakeOf(world.engine, id);
+  for (const lease of ["ttl", "idle"]) guest.facts.add("lease.expiring", { lease, in_ms: 1_000 });
+  await process.exec(id, "true");
+  await process.service.update(id, { ttl_s: 2_000 }, call);
+  world.engine.crash(id, 80);
+  await over(process, id);
+  expect(told(process.store, id, "lifecycle.died")[0]).not.toHaveProperty("cause");
+});
+
+it("a sandbox destroyed while it is adopted is told as destroyed", async () => {
+  const world = new World();
+  const [creator, adopter, other] = [await world.process(), await world.process(), await world.process()];
+  const never = gate();
+  creator.backend.hooks.created = () => never.opened;
+  const { sandbox_id: id } = await creator.service.create({ wait_s: 0 }, call);
+  await eventually("it is made", () => world.engine.sandboxes.has(id));
+  await creator.store.write((tx) => tx.putSandbox({ ...recordOf(creator.store, id), creator: "ps_dead" }));
+  const [connecting, killed] = [gate(), gate()];
+  adopter.backend.hooks.connect = async () => {
+    connecting.open();
+    await killed.opened;
+  };
+  const adopting = reconcile(adopter.core, AbortSignal.timeout(20_000));
+  await connecting.opened;
+  // The adopter meets the death before who asked for it has told it.
+  other.backend.hooks.lastWords = async () => {
+    killed.open();
+    await adopting;
+  };
+  expect(await other.service.destroy(id, call)).toMatchObject({ destroyed: true });
+  await adopting;
+  expect(story(other.store, id)).toEqual(["lifecycle.created", "lifecycle.destroyed"]);
+  expect(told(other.store, id, "lifecycle.destroyed")).toMatchObject([{ reason: "request" }]);
+  never.open();
 });

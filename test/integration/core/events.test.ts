@@ -1,6 +1,7 @@
 import { expect, it } from "vitest";
 import type { EventsRequest } from "../../../src/sandbox/api.ts";
 import type { JournalEntry } from "../../../src/sandbox/events.ts";
+import { sandboxEvents } from "../../../src/tools/sandbox-events.ts";
 import { call, entries, type TestProcess, World } from "../../support/core.ts";
 import { eventually } from "../../support/server.ts";
 
@@ -52,7 +53,8 @@ it("one event too large for a page still comes, and so does what follows", async
   await fill(process, id, 1, 100_000);
   await fill(process, id, 2, 10);
   const pages = await paged(process, { sandbox_id: id });
-  expect(pages.map((page) => page.length)).toEqual([2, 1, 2]);
+  expect(pages.flat()).toHaveLength(5);
+  expect(pages.flat()[2]).toMatchObject({ truncated: ["command"] });
 });
 
 it("filters by sandbox, exec, type and domain", async () => {
@@ -164,4 +166,32 @@ it("tenants neither see nor hear each other", async () => {
   await expect(two.service.get(theirs, {}, call)).rejects.toMatchObject({ code: "SANDBOX_NOT_FOUND" });
   await expect(two.service.destroy(theirs, call)).rejects.toMatchObject({ code: "SANDBOX_NOT_FOUND" });
   expect((await two.service.list({ include_ended: true }, call)).sandboxes).toHaveLength(1);
+});
+
+it("an event larger than any answer is cut, and what is behind it is read", async () => {
+  const process = await new World().process();
+  const env = Object.fromEntries(Array.from({ length: 255 }, (_, i) => [`K${"x".repeat(120)}${i}`, "v"]));
+  const id = await process.create({ env });
+  await process.service.update(id, { env: { ONE_MORE: "v" } }, call);
+  await process.exec(id, "true");
+  for (const format of ["compact", "cloudevents"] as const) {
+    const seen: unknown[] = [];
+    for (let after = "start", more = true; more; ) {
+      const { structuredContent } = await sandboxEvents.run(
+        { sandbox_id: id, after, limit: 1, wait_s: 0, format },
+        call,
+        async () => process.service,
+      );
+      const { events, next_cursor } = structuredContent as Awaited<ReturnType<typeof process.service.events>>;
+      seen.push(...events);
+      more = events.length > 0;
+      after = next_cursor;
+    }
+    expect(seen).toHaveLength(entries(process.store, id).length);
+    const updated = seen.find((event) => (event as { type: string }).type === "lifecycle.updated") as Record<
+      string,
+      unknown
+    >;
+    expect(format === "compact" ? updated : updated["data"]).toMatchObject({ truncated: ["changed"] });
+  }
 });

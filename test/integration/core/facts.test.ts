@@ -179,7 +179,7 @@ it("a captured guest tells of no exec that no server started, and of the rest on
   expect(process.store.execs(id, 1_000)).toHaveLength(1);
 
   await lie((n) => [fact(n, { kind: "oom", oom_kills: n, exec_id: forged[0] })], 600);
-  await lie((n) => [fact(n, { kind: n % 2 ? "paused" : "resumed" })], 600);
+  await lie((n) => [fact(n, { kind: n % 2 ? "paused" : "resumed", change_id: forged[0] ?? "" })], 600);
   expect(entries(process.store, id)).toHaveLength(before + 1_000);
   await lie((n) => [fact(n, { kind: "lease.expiring", lease: "ttl", in_ms: 1 })], 1_100);
   expect(entries(process.store, id)).toHaveLength(before + 2_000);
@@ -347,4 +347,26 @@ it("pause and its end are told once each, by whoever asked, however late the gue
   expect(new Set(pauses.map(({ data }) => JSON.stringify(data["actor"])))).toEqual(
     new Set(['{"kind":"agent","client":"tests/1"}']),
   );
+});
+
+it("execs whose starts left the guest's log unread are told all the same, once, and so are their ends", async () => {
+  const world = new World();
+  const process = await world.process();
+  const id = await process.create();
+  const guest = await unread(process, id, "1");
+  await guest.startExec(ex(process, "2"), { command: "sleep 0.3" }, { wait_ms: 0 });
+  const { facts } = fakeOf(world.engine, id).guest;
+  for (let i = 0; i < 1_100; i++) facts.add("oom", { oom_kills: i + 1 });
+  await guest.startExec(ex(process, "3"), { command: "true" }, { wait_ms: 10_000 });
+  for (let page = 0; page < 3; page++) await drainFacts(process.core, id, guest, deadline(5_000));
+  await guest.viewExec(ex(process, "2"), { until: "exit", wait_ms: 10_000 });
+  await drainFacts(process.core, id, guest, deadline(5_000));
+  const execs = entries(process.store, id).flatMap(({ type, data }) =>
+    type.startsWith("exec.") ? [`${type} ${data["exec_id"]}`] : [],
+  );
+  expect(execs.sort()).toEqual(
+    ["1", "2", "3"].flatMap((n) => startedAndEnded.map((type) => `${type} ${ex(process, n)}`)).sort(),
+  );
+  expect(told(process.store, id, "exec.started").map(({ command }) => command)).toEqual(["", "", "true"]);
+  expect((await process.service.execList(id, call)).execs).toHaveLength(3);
 });

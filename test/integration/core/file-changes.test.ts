@@ -160,7 +160,7 @@ it("a captured guest tells of no change that no server asked for, and of none ag
   const { guest } = fakeOf(world.engine, id);
   const changes = [{ path: "made-up", op: "create", size_bytes: 1 }];
   const execId = newExecId(store.installId, 0);
-  for (const change_id of ["fc_1", newChangeId("another install", 0), execId, execId.replace("ex_", "fc_")]) {
+  for (const change_id of ["ch_1", newChangeId("another install", 0), execId, execId.replace("ex_", "ch_")]) {
     guest.facts.add("files", { change_id, changes });
   }
   await process.exec(id, "true");

@@ -1,4 +1,4 @@
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { SandboxError } from "../../../src/errors.ts";
 import type { Call } from "../../../src/sandbox/api.ts";
 import { call, entries, recordOf, type TestProcess, told, World } from "../../support/core.ts";
@@ -72,4 +72,26 @@ it("an end that another process brings about has the trace of who asked for it, 
   ];
   expect(traces(keeper, asked).slice(-2)).toEqual(ends("1"));
   expect(traces(keeper, crashed).slice(-2)).toEqual(ends());
+});
+
+it("a pause that another process reads of first is still told as of who asked", async () => {
+  const world = new World();
+  const [asking, keeper] = [await world.process(), await world.process()];
+  await keeper.keep();
+  const id = await asking.create();
+  // The answer to who asked is journaled only after the keeper has told of it.
+  const write = asking.store.write.bind(asking.store);
+  for (const [paused, type, trace] of [
+    [true, "lifecycle.paused", "1"],
+    [false, "lifecycle.resumed", "2"],
+  ] as const) {
+    vi.spyOn(asking.store, "write").mockImplementation(async (plan) => {
+      if (asking.core.connections.peek(id))
+        await eventually("it is told", () => told(asking.store, id, type).length === 1);
+      return write(plan);
+    });
+    await asking.service.update(id, { paused }, traced(trace));
+    expect(told(asking.store, id, type)).toMatchObject([{ actor: { kind: "agent", client: call.client } }]);
+    expect(traces(asking, id).at(-1)).toEqual([type.split(".")[1], trace]);
+  }
 });

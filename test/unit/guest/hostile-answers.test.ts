@@ -56,7 +56,7 @@ describe("an answer that does not fit the protocol", () => {
     const answer = await scriptedGuest(answering({ facts, oldest: 1, next: 6 })).facts(3, 0);
     expect(answer.facts).toEqual([
       { seq: 4, at, kind: "unknown" },
-      { seq: 5, at, kind: "paused" },
+      { seq: 5, at, kind: "paused", change_id: "" },
     ]);
   });
 

@@ -73,3 +73,19 @@ it("forgets everything on clear", async () => {
   expect(told).toEqual([]);
   expect(fake.listeners.size).toBe(0);
 });
+
+it("tells of an event that came while its sandbox was being looked up", async () => {
+  const { told, fake, subscriptions, settled } = watching();
+  let found = (): void => {};
+  const looking = new Promise<void>((done) => {
+    found = done;
+  });
+  const uris = ["sandbox://sb_2", "sandbox://alpha", "sandbox://sb_3"];
+  const adding = subscriptions.add(1, { uris }, fake, (name) => looking.then(() => resolve(name)));
+  fake.emit("sb_1");
+  fake.emit("sb_2");
+  found();
+  await adding;
+  await settled();
+  expect(told).toEqual(["sandbox://sb_2", "sandbox://alpha"]);
+});

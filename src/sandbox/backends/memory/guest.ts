@@ -23,7 +23,7 @@ const exitCodes = { ttl: 80, idle: 81, boot: 82 } as const;
 const mostChanges = 200;
 const mostChangeBytes = 8 * 1024;
 
-/** What goes along with a change of files. */
+/** What goes along with a change. */
 export interface Tell {
   id: string;
   op?: "edit";
@@ -111,10 +111,10 @@ export class FakeGuest {
     return exec;
   }
 
-  pause(paused: boolean): void {
+  pause(paused: boolean, tell?: Tell): void {
     if (paused === this.#paused) return;
     this.#paused = paused;
-    this.facts.add(paused ? "paused" : "resumed");
+    this.facts.add(paused ? "paused" : "resumed", tell && { change_id: tell.id, meta: tell.meta });
     this.#resumed.notify();
   }
 

@@ -64,12 +64,12 @@ const routes: Record<string, Route> = {
     Object.assign(guest.options.limits, json<{ pids?: number }>(ask.body));
     return { json: {} };
   },
-  "POST /v1/pause": (guest) => {
-    guest.pause(true);
+  "POST /v1/pause": (guest, ask) => {
+    guest.pause(true, json<{ tell?: Tell }>(ask.body).tell);
     return { json: guest.health() };
   },
-  "POST /v1/resume": (guest) => {
-    guest.pause(false);
+  "POST /v1/resume": (guest, ask) => {
+    guest.pause(false, json<{ tell?: Tell }>(ask.body).tell);
     return { json: guest.health() };
   },
   "POST /v1/shutdown": (guest, ask) => {
