@@ -3,6 +3,7 @@ import type { Publisher } from "./events/publisher.ts";
 import type { Logger } from "./logger.ts";
 import type { Sandboxes } from "./sandbox/api.ts";
 import type { SandboxBackend } from "./sandbox/backend.ts";
+import type { Used } from "./sandbox/core.ts";
 import type { Store } from "./sandbox/store/types.ts";
 
 export interface Surroundings {
@@ -94,6 +95,7 @@ export class Runtime implements AsyncDisposable {
       pool: config.pool,
       logger,
       settling: new Map<string, Promise<void>>(),
+      lastUsed: new Map<string, Used>(),
       tellingChanges: new Set<string>(),
       updating: new Map<string, Promise<void>>(),
       undelivered: () => publisher?.undelivered(),

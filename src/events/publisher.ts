@@ -1,5 +1,6 @@
 import type { Logger } from "../logger.ts";
 import type { HostUp } from "../sandbox/events.ts";
+import { madeAt } from "../sandbox/ids.ts";
 import type { Store } from "../sandbox/store/types.ts";
 import { type LinkStatus, openLink } from "./connection.ts";
 import { type Live, startLive } from "./live.ts";
@@ -43,7 +44,7 @@ export function startPublisher({ login, store, host, tenant, hostUp, logger }: P
   const undelivered = () => {
     const { cursor } = store.journal.relayCursor(target);
     const [next] = store.journal.after(cursor, { limit: 1 });
-    if (next === undefined || Date.now() - Date.parse(next.time) < lateMs) return undefined;
+    if (next === undefined || Date.now() - madeAt(next.id) < lateMs) return undefined;
     const { blocked, error } = relay.status();
     const why = link.status().error ?? error ?? blocked[0]?.error ?? "the server that relays logs the reason";
     return `NATS has not taken the events after ${cursor} yet (${why}); here they are whole, and they go there later.`;

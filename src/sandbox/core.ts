@@ -6,6 +6,12 @@ import type { HostDir } from "./host-dirs.ts";
 import type { Policy } from "./policy.ts";
 import type { Store } from "./store/types.ts";
 
+/** What a sandbox has used so far. */
+export interface Used {
+  cpu_ms: number | null;
+  peak_memory_bytes: number | null;
+}
+
 /** What every use case works with. Built once by the composition root. */
 export interface Core {
   readonly store: Store;
@@ -21,6 +27,8 @@ export interface Core {
   readonly logger: Logger;
   /** Ends being settled by this process, by sandbox: several signs of one death share the work. */
   readonly settling: Map<string, Promise<void>>;
+  /** By sandbox, as of the newest sample this process took. */
+  readonly lastUsed: Map<string, Used>;
   /** Sandboxes of which this process is journaling that files changed; what changes meanwhile gathers. */
   readonly tellingChanges: Set<string>;
   /** The newest change of each sandbox that this process is making; whoever comes next waits for it. Never rejects. */

@@ -201,6 +201,8 @@ export type SandboxEvent = {
     type: T;
     data: EventData<T>;
     actor: Actor;
+    /** When it happened, RFC 3339; never later than now, nor before its sandbox was. @default now */
+    at?: string;
     request_id?: string;
     cause?: string;
     traceparent?: string;
@@ -219,7 +221,7 @@ export interface JournalEntry {
   type: JournaledType;
   /** Per sandbox, from 1, gapless except as journal.dropped says. */
   sequence: number;
-  /** RFC 3339, UTC. */
+  /** When it happened, RFC 3339, UTC. When it was journaled is in the id. */
   time: string;
   traceparent?: string;
   /** Common and own fields together. */

@@ -48,7 +48,7 @@ function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact): 
       const by = askedBy(fact.meta);
       const command = redactCommand(fact.command);
       const data = { exec_id: fact.exec_id, command, cwd: fact.cwd, tty: fact.tty };
-      const entry = tx.emit(id, { type: "exec.started", data, ...by });
+      const entry = tx.emit(id, { type: "exec.started", data, at: fact.at, ...by });
       tx.putExec({
         exec_id: fact.exec_id,
         sandbox_id: id,
@@ -100,17 +100,19 @@ function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact): 
     case "lease.over":
       if (fact.lease === "boot" || record.ending) return record;
       // By this host's clock: what the keeper measures from.
-      return { ...record, ending: { reason: fact.lease, at: new Date().toISOString() } };
+      return { ...record, ending: { reason: fact.lease, at: new Date().toISOString(), ...usedOf(fact) } };
+    case "shutdown":
+      return record.ending ? { ...record, ending: { ...usedOf(fact), ...record.ending } } : record;
     case "paused":
     case "resumed": {
       const paused = fact.kind === "paused";
       if ((record.state === "paused") === paused || record.state === "creating") return record;
       if (isForged(core, record, fact)) {
         const after = counted(core, record, "count");
-        return after ? changePaused(tx, after, paused, { actor: { kind: "guest" } }) : record;
+        return after ? changePaused(tx, after, paused, { actor: { kind: "guest" } }, fact.at) : record;
       }
       const changes = { ...record.changes, told: (record.changes?.told ?? 0) + 1 };
-      return changePaused(tx, { ...record, changes }, paused, askedBy(fact.meta));
+      return changePaused(tx, { ...record, changes }, paused, askedBy(fact.meta), fact.at);
     }
     default:
       return record;
@@ -142,23 +144,36 @@ export function completeExec(
       omitted_bytes: omittedBytes,
     },
     actor,
+    at: completed.at,
     cause: (limited && exec.limit_event) || exec.started_event,
     ...(exec.traceparent && { traceparent: exec.traceparent }),
   });
 }
 
 /** Moves between running and paused, with its event; returns the record after it. */
-export function changePaused(tx: Tx, record: SandboxRecord, paused: boolean, asked: Asked): SandboxRecord {
+export function changePaused(
+  tx: Tx,
+  record: SandboxRecord,
+  paused: boolean,
+  asked: Asked,
+  at = new Date().toISOString(),
+): SandboxRecord {
   const state = paused ? "paused" : "running";
   const after: SandboxRecord = { ...record, state };
   tx.putSandbox(after);
   tx.emit(record.sandbox_id, {
     type: paused ? "lifecycle.paused" : "lifecycle.resumed",
     data: { changed: { state: { old: record.state, new: state } } },
+    at,
     ...asked,
   });
   return after;
 }
+
+const usedOf = ({ cpu_ms, peak_memory_bytes }: { cpu_ms?: number | null; peak_memory_bytes?: number | null }) => ({
+  ...(cpu_ms !== undefined && { cpu_ms: cpu_ms === null ? null : Math.round(cpu_ms) }),
+  ...(peak_memory_bytes !== undefined && { peak_memory_bytes }),
+});
 
 /** Of an exec that no server of the install started, or of files that none changed. */
 function isMadeUp(core: Core, record: SandboxRecord, fact: GuestFact): boolean {

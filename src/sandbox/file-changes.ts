@@ -41,6 +41,7 @@ export function tellChanges(tx: Tx, record: SandboxRecord, facts: readonly Chang
   tx.emit(record.sandbox_id, {
     type: "file.changed",
     data: { changes, ...(omitted > 0 && { omitted }) },
+    at: last.at,
     ...askedBy(first.meta),
   });
   const now = new Date().toISOString();

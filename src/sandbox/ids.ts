@@ -64,6 +64,9 @@ function mark(install: string, body: string): string {
   return made;
 }
 
+/** Unix milliseconds of a UUIDv7. */
+export const madeAt = (uuid: string): number => Number.parseInt(uuid.slice(0, 8) + uuid.slice(9, 13), 16);
+
 /** UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, the rest random. */
 export function uuidv7(now = Date.now()): string {
   const bytes = randomBytes(16);

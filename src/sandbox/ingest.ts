@@ -98,7 +98,7 @@ function completion(exec: GuestExec): NonNullable<ExecRecord["completed"]> {
 }
 
 /** For an exec whose outcome died with whoever knew it. */
-export function lostCompletion(): NonNullable<ExecRecord["completed"]> {
+export function lostCompletion(at = new Date().toISOString()): NonNullable<ExecRecord["completed"]> {
   return {
     status: "lost",
     exit_code: null,
@@ -107,7 +107,7 @@ export function lostCompletion(): NonNullable<ExecRecord["completed"]> {
     duration_ms: null,
     stdout_bytes: null,
     stderr_bytes: null,
-    at: new Date().toISOString(),
+    at,
   };
 }
 

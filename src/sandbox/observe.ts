@@ -5,6 +5,7 @@ import type { Call, EventsRequest } from "./api.ts";
 import type { Core } from "./core.ts";
 import { cutData } from "./cut.ts";
 import { type JournalEntry, journaledEvents } from "./events.ts";
+import { isExecIdOf } from "./ids.ts";
 import type { EventsResult } from "./views.ts";
 
 const newestByDefault = 20;
@@ -17,6 +18,11 @@ export async function readEvents(core: Core, request: EventsRequest, call: Call)
   const { journal } = core.store;
   const sandboxId = request.sandbox_id === undefined ? undefined : findSandbox(core, request.sandbox_id).sandbox_id;
   const types = checkedTypes(request.types);
+  if (request.exec_id !== undefined && !isExecIdOf(core.store.installId, request.exec_id)) {
+    throw new SandboxError("EXEC_NOT_FOUND", `There is no exec ${quoted(request.exec_id, 64)}.`, {
+      next: "Call exec_list with the sandbox_id to see the execs of a sandbox.",
+    });
+  }
   const limit = Math.min(request.limit ?? newestByDefault, mostEvents);
   const wanted = (entry: JournalEntry): boolean =>
     entry.tenant === core.tenant &&
@@ -26,15 +32,20 @@ export async function readEvents(core: Core, request: EventsRequest, call: Call)
 
   if (request.after === undefined) {
     // "What is new" has an answer at once; only waiting for what comes after a known point makes sense.
+    const newest = journal.newest();
     const entries = newestMatching(core, sandboxId, wanted, limit);
-    return { ...page(entries, render, journal.newest()), ...gapOf(core.undelivered?.()) };
+    const events = newestFitting(entries, render);
+    return { events, next_cursor: String(newest), ...gapOf(core.undelivered?.()) };
   }
-  const after = cursorOf(request.after, journal.newest());
+  const asked = cursorOf(request.after, journal.newest());
+  const after = Math.min(asked, journal.newest());
   const oldest = journal.oldest();
   const dropped =
     request.after !== "now" && request.after !== "start" && after + 1 < oldest
       ? `Events after ${after} up to ${oldest - 1} are no longer kept.`
-      : undefined;
+      : asked > after
+        ? `The journal ends at ${after}, before the cursor ${asked}: that one is of another journal. What is here comes with after: "start".`
+        : undefined;
   const deadline = performance.now() + (request.wait_s ?? 0) * 1000;
   let position = after;
   for (;;) {
@@ -110,6 +121,22 @@ function page(
   return { events, next_cursor: String(next) };
 }
 
+/** The newest of them that an answer holds, in order. */
+function newestFitting(
+  entries: JournalEntry[],
+  render: (entry: JournalEntry) => Record<string, unknown>,
+): Record<string, unknown>[] {
+  const events: Record<string, unknown>[] = [];
+  let bytes = 0;
+  for (const entry of entries.toReversed()) {
+    const event = fitting(entry, render);
+    bytes += sizeOf(event);
+    if (bytes > maxEventBytes && events.length > 0) break;
+    events.unshift(event);
+  }
+  return events;
+}
+
 /** An event that is too large for any answer is cut: a reader could not get past it otherwise. */
 function fitting(entry: JournalEntry, render: (entry: JournalEntry) => Record<string, unknown>) {
   const event = render(entry);
@@ -155,7 +182,7 @@ function cursorOf(after: string, newest: number): number {
       `after: ${quoted(after, 60)} is no cursor; give "start", "now" or a cursor from an earlier answer.`,
     );
   }
-  return Math.min(Number(after), newest);
+  return Number(after);
 }
 
 function checkedTypes(types: string[] | undefined): Set<string> | undefined {

@@ -1,12 +1,12 @@
 import { SandboxError } from "../errors.ts";
 import type { BackendStatus } from "./backend.ts";
 import { trace } from "./caller.ts";
-import type { Core } from "./core.ts";
+import type { Core, Used } from "./core.ts";
 import type { Actor } from "./events.ts";
 import { applyFacts, completeExec } from "./facts.ts";
 import { parseFlightRecorder } from "./guest/flight-recorder.ts";
 import { lostCompletion } from "./ingest.ts";
-import { diedOfMemory, endReason, exitSignal, guestExit, isTerminal } from "./lifecycle.ts";
+import { diedOfMemory, earliest, endReason, exitSignal, guestExit, isTerminal } from "./lifecycle.ts";
 import type { SandboxRecord, Tx } from "./store/types.ts";
 import { deadline } from "./wait.ts";
 
@@ -32,8 +32,9 @@ async function settle(core: Core, sandboxId: string, status: BackendStatus | und
     const facts = parseFlightRecorder(words);
     const told = await core.store.write((tx) => {
       applyFacts(core, tx, sandboxId, facts);
-      return endSandbox(tx, sandboxId, status);
+      return endSandbox(tx, sandboxId, status, core.lastUsed.get(sandboxId));
     });
+    core.lastUsed.delete(sandboxId);
     if (told) core.logger.info({ sandbox_id: sandboxId, ...told }, "sandbox ended");
   }
   await partWith(core, sandboxId);
@@ -65,11 +66,15 @@ async function lastWords(core: Core, sandboxId: string): Promise<string[]> {
   }
 }
 
-/** The terminal transition; returns how it ended if this call made it. `death` is undefined when the engine had nothing left. */
+/**
+ * The terminal transition; returns how it ended if this call made it. `death` is undefined when the engine had nothing left.
+ * @param lastUsed as of the newest sample of this process, for where nobody told it at the end
+ */
 function endSandbox(
   tx: Tx,
   sandboxId: string,
   death: BackendStatus | undefined,
+  lastUsed: Used | undefined,
 ): Pick<NonNullable<SandboxRecord["ended"]>, "reason" | "exit_code" | "oom_killed"> | undefined {
   const record = tx.sandbox(sandboxId);
   if (!record || isTerminal(record.state)) return undefined;
@@ -89,11 +94,12 @@ function endSandbox(
     return { reason: "failed", exit_code: exitCode, oom_killed: false };
   }
   const totals = {
-    cpu_ms: record.ending?.cpu_ms ?? null,
-    peak_memory_bytes: record.ending?.peak_memory_bytes ?? null,
+    cpu_ms: record.ending?.cpu_ms ?? lastUsed?.cpu_ms ?? null,
+    peak_memory_bytes: record.ending?.peak_memory_bytes ?? lastUsed?.peak_memory_bytes ?? null,
   };
-  loseOpenExecs(tx, sandboxId);
-  const at = new Date().toISOString();
+  const now = new Date().toISOString();
+  const at = earliest(death?.finished_at ?? now, now);
+  loseOpenExecs(tx, sandboxId, at);
   const client = record.ending?.client;
   const actor: Actor = client === undefined ? { kind: "system" } : { kind: "agent", client };
   const signal = exitSignal(exitCode);
@@ -115,6 +121,7 @@ function endSandbox(
         uptime_ms: record.ready_at ? Math.max(0, Date.parse(at) - Date.parse(record.ready_at)) : null,
       },
       actor: { kind: "engine" },
+      at,
       ...trace(record.ending ?? {}),
       ...(cause && { cause }),
     }).id;
@@ -126,6 +133,7 @@ function endSandbox(
       totals: { ...totals, execs: record.execs_total },
     },
     actor,
+    at,
     ...trace(record.ending ?? {}),
     ...(cause && { cause }),
   });
@@ -164,6 +172,6 @@ export function failSandbox(
   });
 }
 
-function loseOpenExecs(tx: Tx, sandboxId: string): void {
-  for (const exec of tx.openExecs(sandboxId)) completeExec(tx, exec, lostCompletion(), null, { kind: "system" });
+function loseOpenExecs(tx: Tx, sandboxId: string, at = new Date().toISOString()): void {
+  for (const exec of tx.openExecs(sandboxId)) completeExec(tx, exec, lostCompletion(at), null, { kind: "system" });
 }

@@ -10,6 +10,8 @@ const answerMs = 10_000;
 const lookedAtMs = 15_000;
 const untold = "The sandbox did not tell its stats";
 const hotShare = 0.8;
+/** More than there are at once; others than the one who sampled them may tell of their ends. */
+const mostRemembered = 500;
 
 /** Stats of sandboxes, with the share of cpu since the sample before. */
 export class StatsReader {
@@ -52,6 +54,7 @@ export class StatsReader {
     read.then(
       (view) => {
         done();
+        this.#remember(sandboxId, view);
         if (isHot(view)) this.#hot.add(sandboxId);
         else this.#hot.delete(sandboxId);
       },
@@ -73,6 +76,16 @@ export class StatsReader {
   /** Whether more is to be known of it than now and then: it is looked at, or ran near a limit when it was last looked at. */
   isOfInterest(sandboxId: string): boolean {
     return this.#hot.has(sandboxId) || this.watched().includes(sandboxId);
+  }
+
+  /** For the totals of one that ends without telling them. */
+  #remember(sandboxId: string, { cpu, memory }: StatsView): void {
+    const { lastUsed } = this.#core;
+    lastUsed.delete(sandboxId);
+    const cpu_ms = cpu.usage_ms === null ? null : Math.round(cpu.usage_ms);
+    lastUsed.set(sandboxId, { cpu_ms, peak_memory_bytes: memory.peak_bytes });
+    const [oldest] = lastUsed.keys();
+    if (lastUsed.size > mostRemembered && oldest !== undefined) lastUsed.delete(oldest);
   }
 
   #view(guest: Guest, stats: GuestStats): StatsView {

@@ -42,6 +42,7 @@ export function tellLimit(core: Core, tx: Tx, record: SandboxRecord, fact: Limit
       ? { type: "limit.oom", data: { ...data, kind: "memory" } }
       : { type: "limit.reached", data }),
     actor: { kind: "guest" },
+    at: fact.at,
     ...(exec && { cause: exec.started_event }),
     ...(exec?.traceparent && { traceparent: exec.traceparent }),
   });
@@ -60,7 +61,7 @@ export function tellExpiring(
   core: Core,
   tx: Tx,
   record: SandboxRecord,
-  { lease, in_ms }: Extract<GuestFact, { kind: "lease.expiring" }>,
+  { lease, in_ms, at }: Extract<GuestFact, { kind: "lease.expiring" }>,
 ): SandboxRecord {
   const after = counted(core, record, "notices");
   if (!after) return record;
@@ -68,6 +69,7 @@ export function tellExpiring(
     type: "lifecycle.expiring",
     data: { kind: lease, in_s: Math.round(in_ms / 1000) },
     actor: { kind: "guest" },
+    at,
   });
   return { ...after, told: { count: 0, ...after.told, [lease]: entry.id } };
 }

@@ -134,6 +134,7 @@ export class World {
       pool: options.pool ?? 0,
       logger,
       settling: new Map(),
+      lastUsed: new Map(),
       tellingChanges: new Set(),
       updating: new Map(),
       toCloudEvent: (entry) => ({ ...entry }),

@@ -163,24 +163,26 @@ var errEnding = fault.New(fault.ExecNotStarted, "the sandbox is ending").With("e
 
 func (s *Sandbox) leaseOver(kind string) {
 	code := map[string]int{lease.TTL: ExitTTL, lease.Idle: ExitIdle, lease.Boot: ExitBoot}[kind]
-	s.end(code, func() { s.Facts.Record("lease.over", facts.Fields{"lease": kind}) })
+	s.end(code, "lease.over", facts.Fields{"lease": kind})
 }
 
 // Shutdown ends everything because somebody asked for it.
 func (s *Sandbox) Shutdown(reason string) {
-	s.end(ExitShutdown, func() { s.Facts.Record("shutdown", facts.Fields{"reason": fault.Clip(reason, 256)}) })
+	s.end(ExitShutdown, "shutdown", facts.Fields{"reason": fault.Clip(reason, 256)})
 }
 
 // end happens once. Everybody who waits for facts gets the last ones before the process goes.
-func (s *Sandbox) end(code int, tell func()) {
+func (s *Sandbox) end(code int, why string, fields facts.Fields) {
 	s.ending.Do(func() {
 		go func() {
 			if !s.opened.Load() {
-				tell()
+				s.Facts.Record(why, fields)
 				os.Exit(code) // nothing was started, and nobody waits for Exit yet
 			}
 			s.refuseStarts()
-			tell()
+			used := s.Stats.Sample(s.Uptime())
+			fields["cpu_ms"], fields["peak_memory_bytes"] = used.CPU.UsageMs, used.Memory.PeakBytes
+			s.Facts.Record(why, fields)
 			limit, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 			defer cancel()
 			s.Execs.EndAll(limit)

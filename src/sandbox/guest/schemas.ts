@@ -96,6 +96,9 @@ const common = { seq: z.int().min(1).max(Number.MAX_SAFE_INTEGER), at: time };
 /** Goes along with what a server asked for. */
 const asked = { change_id: id.default(""), meta: meta.exactOptional() };
 
+/** By all that ran in it, over its whole life. */
+const used = { cpu_ms: amount.exactOptional(), peak_memory_bytes: amount.exactOptional() };
+
 const knownFact = z.discriminatedUnion("kind", [
   z.object({ ...common, kind: z.literal("boot"), version: word, api: count, sandbox_id: id }),
   z.object({
@@ -144,10 +147,10 @@ const knownFact = z.discriminatedUnion("kind", [
     exec_id: id.nullish(),
   }),
   z.object({ ...common, kind: z.literal("lease.expiring"), lease: z.enum(["ttl", "idle"]), in_ms: ms }),
-  z.object({ ...common, kind: z.literal("lease.over"), lease: z.enum(["ttl", "idle", "boot"]) }),
+  z.object({ ...common, kind: z.literal("lease.over"), lease: z.enum(["ttl", "idle", "boot"]), ...used }),
   z.object({ ...common, kind: z.literal("paused"), ...asked }),
   z.object({ ...common, kind: z.literal("resumed"), ...asked }),
-  z.object({ ...common, kind: z.literal("shutdown"), reason: z.string().max(1024) }),
+  z.object({ ...common, kind: z.literal("shutdown"), reason: z.string().max(1024), ...used }),
 ]);
 const knownKinds: ReadonlySet<string> = new Set(knownFact.options.map((option) => option.shape.kind.value));
 

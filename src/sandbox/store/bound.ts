@@ -1,4 +1,5 @@
 import type { JournalEntry } from "../events.ts";
+import { madeAt } from "../ids.ts";
 import { digits, part } from "./keys.ts";
 import { appendEvent, hostSandbox, type Numbering } from "./numbering.ts";
 
@@ -41,9 +42,10 @@ export function dropAged(numbering: Numbering, olderThanMs: number): boolean {
   const { tables } = numbering;
   const oldest = tables.journal.keys({ limit: batch });
   const first = oldest[0] === undefined ? undefined : tables.journal.get(oldest[0]);
-  if (first === undefined || Date.parse(first.time) >= olderThanMs - ageSlackMs) return false;
-  const limit = new Date(olderThanMs).toISOString();
-  const { dropped } = drop(numbering, oldest, "older than the journal keeps", ({ entry }) => entry.time >= limit);
+  // What happened long ago and was told only now is as new as any other.
+  if (first === undefined || madeAt(first.id) >= olderThanMs - ageSlackMs) return false;
+  const why = "older than the journal keeps";
+  const { dropped } = drop(numbering, oldest, why, ({ entry }) => madeAt(entry.id) >= olderThanMs);
   return dropped === batch;
 }
 

@@ -34,6 +34,13 @@ export function monotonicIds(clock: () => number): () => string {
   };
 }
 
+/** Guests and engines are believed as far as it makes sense. */
+function happened(at: string | undefined, born: string | undefined, now: number): string {
+  const told = at === undefined ? now : Date.parse(at);
+  const earliest = born === undefined ? 0 : Date.parse(born);
+  return new Date(Number.isFinite(told) ? Math.min(now, Math.max(told, earliest)) : now).toISOString();
+}
+
 /** Numbers a fact, completes it from the record as it stands in this transaction, and appends it to the journal. */
 export function appendEvent(numbering: Numbering, sandboxId: string, event: SandboxEvent): JournalEntry {
   const { records, tables, host, clock, nextId } = numbering;
@@ -53,7 +60,7 @@ export function appendEvent(numbering: Numbering, sandboxId: string, event: Sand
     host,
     type: event.type,
     sequence,
-    time: new Date(clock()).toISOString(),
+    time: happened(event.at, record?.created_at, clock()),
     ...(event.traceparent !== undefined && { traceparent: event.traceparent }),
     data: {
       ...event.data,

@@ -325,3 +325,58 @@ it("a sandbox destroyed while it is adopted is told as destroyed", async () => {
   expect(told(other.store, id, "lifecycle.destroyed")).toMatchObject([{ reason: "request" }]);
   never.open();
 });
+
+it("what happened while no server ran is told with the time it happened at, and with what the sandbox had used", async () => {
+  const world = new World();
+  const process = await world.process();
+  const id = await process.create();
+  const ready = entries(process.store, id).at(-1)?.time ?? "";
+  await process.core.connections[Symbol.asyncDispose]();
+  const { guest } = fakeOf(world.engine, id);
+  const at = new Date(Date.parse(ready) + 50).toISOString();
+  vi.useFakeTimers({ toFake: ["Date"], now: Date.parse(at) });
+  guest.facts.add("exec.started", { exec_id: ex(process, "1"), command: "true", cwd: "/workspace", tty: false });
+  guest.facts.add("lease.expiring", { lease: "ttl", in_ms: 60_000 });
+  guest.facts.add("lease.over", { lease: "ttl", cpu_ms: 12, peak_memory_bytes: 34 });
+  world.engine.crash(id, 80);
+  vi.setSystemTime(Date.parse(at) + 3_600_000);
+  const next = await world.process();
+  await settleDeath(next.core, id, await next.backend.status(id));
+  vi.useRealTimers();
+  const later = entries(next.store, id).slice(2);
+  expect(later.map(({ type }) => type)).toEqual([
+    ...["exec.started", "lifecycle.expiring", "exec.completed", "lifecycle.died", "lifecycle.destroyed"],
+  ]);
+  expect(new Set(later.map(({ time }) => time))).toEqual(new Set([at]));
+  expect(told(next.store, id, "lifecycle.died")).toMatchObject([{ uptime_ms: 50 }]);
+  expect(told(next.store, id, "lifecycle.destroyed")).toMatchObject([
+    { reason: "ttl", totals: { cpu_ms: 12, peak_memory_bytes: 34 } },
+  ]);
+  expect(recordOf(next.store, id).ended?.at).toBe(at);
+});
+
+it("a guest's clock makes no event of the future, nor one of before its sandbox", async () => {
+  const world = new World();
+  const process = await world.process();
+  const id = await process.create();
+  const { guest } = fakeOf(world.engine, id);
+  for (const at of ["2001-01-01T00:00:00.000Z", "2999-01-01T00:00:00.000Z"]) {
+    guest.facts.add("lease.expiring", { lease: "ttl", in_ms: 60_000, at });
+  }
+  await process.exec(id, "true");
+  const times = entries(process.store, id).map(({ type, time }) => (type === "lifecycle.expiring" ? time : ""));
+  const [early, late] = times.filter((time) => time !== "");
+  expect(early).toBe(recordOf(process.store, id).created_at);
+  expect(Date.parse(late ?? "")).toBeLessThanOrEqual(Date.now());
+});
+
+it("one that dies tells what it had used when it was last looked at", async () => {
+  const world = new World();
+  const process = await world.process();
+  const id = await process.create();
+  await process.service.stats(id, call);
+  world.engine.crash(id);
+  await over(process, id);
+  const totals = { cpu_ms: expect.any(Number), peak_memory_bytes: expect.any(Number), execs: 0 };
+  expect(told(process.store, id, "lifecycle.destroyed")).toMatchObject([{ reason: "died", totals }]);
+});

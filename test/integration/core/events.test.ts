@@ -91,13 +91,14 @@ it("a filter that skips thousands finds what is behind them, both ways", async (
   }
 });
 
-it("cursors: now waits for what comes, one beyond the newest is the newest, a silent wait moves on", async () => {
+it("cursors: now waits for what comes, one beyond the newest is told and is the newest, a silent wait moves on", async () => {
   const process = await new World().process();
   const [one, two] = [await process.create(), await process.create()];
   const newest = String(process.store.journal.newest());
   const ask = (request: EventsRequest) => process.service.events(request, call);
   expect(await ask({ after: "now" })).toEqual({ events: [], next_cursor: newest });
-  expect(await ask({ after: "999999" })).toEqual({ events: [], next_cursor: newest });
+  const gap = expect.stringContaining(`ends at ${newest}, before the cursor 999999`);
+  expect(await ask({ after: "999999" })).toEqual({ events: [], next_cursor: newest, gap });
   expect((await ask({})).next_cursor).toBe(newest);
   await process.exec(two, "true");
   const { events, next_cursor } = await ask({ after: newest, sandbox_id: one });
@@ -194,4 +195,21 @@ it("an event larger than any answer is cut, and what is behind it is read", asyn
     >;
     expect(format === "compact" ? updated : updated["data"]).toMatchObject({ truncated: ["changed"] });
   }
+});
+
+it("the newest ones are the newest ones, also where an answer does not hold as many as were asked for", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  await fill(process, id, 100, 2_000);
+  const all = entries(process.store, id).map(({ cursor }) => String(cursor));
+  const { events, next_cursor } = await process.service.events({ limit: 200 }, call);
+  expect(events.length).toBeGreaterThan(10);
+  expect(events.map(({ cursor }) => cursor)).toEqual(all.slice(-events.length));
+  expect(next_cursor).toBe(all.at(-1));
+});
+
+it("an exec that no server of the install made is not waited for", async () => {
+  const process = await new World().process();
+  const wrong = process.service.events({ exec_id: "ex_1", after: "now", wait_s: 30 }, call);
+  await expect(wrong).rejects.toMatchObject({ code: "EXEC_NOT_FOUND" });
 });

@@ -64,7 +64,7 @@ export class FakeGuest {
     this.lease = new Lease(options.clock, options.bootLeaseMs, () => this.runningExecs > 0, {
       expiring: (lease, in_ms) => this.facts.add("lease.expiring", { lease, in_ms }),
       over: (lease) => {
-        this.facts.add("lease.over", { lease });
+        this.facts.add("lease.over", { lease, ...this.used() });
         this.end(exitCodes[lease]);
       },
     });
@@ -185,6 +185,11 @@ export class FakeGuest {
       facts: { oldest: this.facts.oldest, next: this.facts.next },
       execs: { running: this.runningExecs, total: this.#execsTotal },
     };
+  }
+
+  used() {
+    const { cpu, memory } = this.stats();
+    return { cpu_ms: cpu.usage_ms, peak_memory_bytes: memory.peak_bytes };
   }
 
   stats() {

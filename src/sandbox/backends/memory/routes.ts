@@ -73,7 +73,7 @@ const routes: Record<string, Route> = {
     return { json: guest.health() };
   },
   "POST /v1/shutdown": (guest, ask) => {
-    guest.facts.add("shutdown", { reason: json<{ reason: string }>(ask.body).reason });
+    guest.facts.add("shutdown", { reason: json<{ reason: string }>(ask.body).reason, ...guest.used() });
     return { json: {}, after: () => guest.end(0) };
   },
   "GET /v1/execs": (guest) => ({ json: { execs: [...guest.execs.values()].reverse().map((exec) => exec.view()) } }),
