@@ -12,6 +12,7 @@ interface Told {
   exec_id?: string;
   status?: string;
   reason?: string;
+  time: string;
 }
 
 async function eventsOf(server: TestServer, id: string): Promise<Told[]> {
@@ -164,12 +165,18 @@ describe("bad days", () => {
       async () => (await containersOf([id]))[0]?.state === "exited",
       20_000,
     );
+    const ended = Date.now();
     const second = await start();
     expect(await second.ok("sandbox_get", { sandbox_id: id })).toMatchObject({
       state: "ended",
       ended: { reason: "ttl", exit_code: 80 },
     });
-    expectWholeStory(await eventsOf(second, id));
+    const story = await eventsOf(second, id);
+    expectWholeStory(story);
+    expect(Date.parse(story.at(-1)?.time ?? "")).toBeLessThanOrEqual(ended);
+    expect(story.at(-1)).toMatchObject({
+      totals: { cpu_ms: expect.any(Number), peak_memory_bytes: expect.any(Number), execs: 1 },
+    });
     await eventually("the shell is removed", async () => (await containersOf([id])).length === 0);
   });
 

@@ -1,6 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { eventually } from "../../support/server.ts";
 import type { Chance } from "./chance.ts";
 import type { DoomedEngine } from "./engine.ts";
+import type { Promised } from "./load.ts";
 import type { DoomedNats } from "./nats.ts";
 import type { Session, Sessions } from "./sessions.ts";
 
@@ -10,6 +12,16 @@ export interface Victims {
   nats: DoomedNats;
   /** Sandboxes that may be alive. */
   known: ReadonlySet<string>;
+  promised: Promised;
+  fates: Fates;
+}
+
+/** What befell sandboxes, by id. */
+export interface Fates {
+  /** Their PID 1 was killed. */
+  killed: Set<string>;
+  /** They may have lived while the engine was away. */
+  engineAway: Set<string>;
 }
 
 /** Something that goes wrong, and is mended after a while. */
@@ -99,13 +111,22 @@ const kinds: readonly Kind[] = [
 ];
 
 function killEngine(keeps: boolean): Kind {
-  return ({ engine }, chance) => ({
-    name: `engine killed, ${keeps ? "its containers survive" : "its containers end with its return"}`,
-    part: "engine",
-    holdMs: chance.between(0, 1_500),
-    strike: () => engine.kill(),
-    mend: () => engine.restart(keeps),
-  });
+  return ({ engine, promised, fates }, chance) => {
+    let over: ReadonlySet<string> = new Set();
+    return {
+      name: `engine killed, ${keeps ? "its containers survive" : "its containers end with its return"}`,
+      part: "engine",
+      holdMs: chance.between(0, 1_500),
+      strike: () => {
+        over = new Set(promised.destroyed);
+        return engine.kill();
+      },
+      async mend() {
+        await engine.restart(keeps);
+        for (const id of promised.created) if (!over.has(id)) fates.engineAway.add(id);
+      },
+    };
+  };
 }
 
 const suspend = (session: Session, chance: Chance): Omit<Mishap, "name"> => ({
@@ -126,9 +147,13 @@ function killServer({ sessions }: Victims, chance: Chance): Mishap {
   };
 }
 
-function killGuest({ engine, known }: Victims, chance: Chance): Mishap {
-  const id = known.size === 0 ? "" : chance.one([...known]);
-  return { name: "guest killed", part: id, holdMs: 0, strike: () => void engine.killGuest(id) };
+function killGuest({ engine, known, fates }: Victims, chance: Chance): Mishap {
+  const killed = () => {
+    const id = chance.shuffled([...known]).find((one) => engine.killGuest(one));
+    if (id !== undefined) fates.killed.add(id);
+    return id !== undefined;
+  };
+  return { name: "guest killed", part: "guest", holdMs: 0, strike: () => eventually("there is one", killed, 60_000) };
 }
 
 export interface Struck {

@@ -33,8 +33,9 @@ export interface Sessions extends AsyncDisposable {
   /** Calls by how they ended: `ok`, an error code, or `cut` by a kill. */
   readonly outcomes: Map<string, number>;
   readonly slowestMs: () => number;
-  /** Whose server was the last to take over the relay. */
+  /** Whose server was the last to take over the relay, and how often that happened. */
   relaying(): Session | undefined;
+  relays(): number;
   /** Leaves no room for a byte on the disk of the data dir, and makes room again. */
   fillDisk(): Promise<unknown>;
   freeDisk(): void;
@@ -49,6 +50,7 @@ export async function openSessions(count: number, env: Record<string, string>): 
   const resize = (size: string) =>
     spawnSync("mount", ["-o", `remount,size=${size}`, dataDir], { timeout: 5_000 }).status === 0;
   let relaying: Session | undefined;
+  let relays = 0;
   const wrong: string[] = [];
   const complain = (what: string): void => {
     wrong.push(what);
@@ -65,7 +67,9 @@ export async function openSessions(count: number, env: Record<string, string>): 
           dataDir,
           name: `chaos-${index}`,
           onLog: (words) => {
-            if (words.includes("relaying events to NATS")) relaying = session;
+            if (!words.includes("relaying events to NATS")) return;
+            relaying = session;
+            relays += 1;
           },
           env: {
             ...env,
@@ -132,12 +136,15 @@ export async function openSessions(count: number, env: Record<string, string>): 
     outcomes,
     slowestMs: () => Math.round(slowest),
     relaying: () => relaying,
+    relays: () => relays,
     fillDisk: () =>
       eventually("the disk is as small as what is on it", () => {
         const { bsize, blocks, bfree } = statfsSync(dataDir);
         return resize(`${((blocks - bfree) * bsize) / 1024}k`);
       }),
-    freeDisk: () => resize(`${diskMb}m`),
+    freeDisk() {
+      if (!resize(`${diskMb}m`)) throw new Error("the disk of the data dir cannot be made larger again");
+    },
     async [Symbol.asyncDispose]() {
       for (const session of all) await session.close();
       // The last of them may still be closing its store.

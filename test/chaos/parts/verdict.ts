@@ -1,5 +1,6 @@
 import type { Received } from "../../support/nats.ts";
 import type { Promised } from "./load.ts";
+import type { Fates } from "./mishaps.ts";
 
 /** An entry of the journal as `sandbox_events` gives it. */
 export interface Told {
@@ -20,6 +21,7 @@ const terminal = /^lifecycle\.(destroyed|failed)$/;
 export function storyFaults(journal: readonly Told[]): string[] {
   const faults: string[] = [];
   if (new Set(journal.map(({ id }) => id)).size !== journal.length) faults.push("an id stands in the journal twice");
+  if (journal.some(({ type }) => type === "journal.dropped")) faults.push("the journal dropped events");
   for (const [sandbox, events] of bySandbox(journal)) {
     const wrong = events.findIndex((event, index) => event.sequence !== index + 1);
     if (wrong >= 0) faults.push(`${sandbox}: sequence ${events[wrong]?.sequence} at place ${wrong + 1}`);
@@ -27,8 +29,73 @@ export function storyFaults(journal: readonly Told[]): string[] {
     const ends = events.filter(({ type }) => terminal.test(type));
     if (ends.length !== 1) faults.push(`${sandbox}: ${ends.length} terminal events`);
     else if (ends[0] !== events.at(-1)) faults.push(`${sandbox}: ${events.at(-1)?.type} after its end`);
+    if (events[0]?.type !== "lifecycle.created") faults.push(`${sandbox}: begins with ${events[0]?.type}`);
+    if (ends[0]?.type === "lifecycle.failed" && events.some(({ type }) => type === "lifecycle.ready"))
+      faults.push(`${sandbox}: failed after it was ready`);
     faults.push(...execFaults(sandbox, events));
   }
+  return faults;
+}
+
+/** Ends that are told with a reason they cannot have. */
+export function endFaults(journal: readonly Told[], promised: Promised, { killed, engineAway }: Fates): string[] {
+  const faults: string[] = [];
+  for (const [sandbox, events] of bySandbox(journal)) {
+    if (sandbox === "_host") continue;
+    const end = events.at(-1);
+    const died = events.find(({ type }) => type === "lifecycle.died");
+    const asked = promised.askedToEnd.has(sandbox);
+    const away = engineAway.has(sandbox);
+    const wasRunning = promised.running.has(sandbox);
+    const admissible = new Map<unknown, boolean>([
+      ["request", asked],
+      ["died", killed.has(sandbox) || away],
+      // Nobody had it as running: its creator may have been killed.
+      ["reconciled", away || !wasRunning],
+      [undefined, end?.type === "lifecycle.failed" && !wasRunning],
+    ]);
+    const reason = end?.["reason"];
+    if (!admissible.get(reason)) faults.push(`${sandbox}: ${end?.type} with reason ${reason}`);
+    if (!away && !killed.has(sandbox) && promised.destroyed.has(sandbox) && reason !== "request")
+      faults.push(`${sandbox}: was destroyed, and its end is told with reason ${reason}`);
+    if (!away && !asked && killed.has(sandbox) && (reason !== "died" || died?.["exit_code"] !== 137))
+      faults.push(`${sandbox}: was killed, and is told with reason ${reason}, exit code ${died?.["exit_code"]}`);
+  }
+  return faults;
+}
+
+/** Files that were written and not told, told and not written, or told twice. */
+export function fileFaults(journal: readonly Told[], promised: Promised, { engineAway }: Fates): string[] {
+  const faults: string[] = [];
+  const stories = bySandbox(journal);
+  for (const [sandbox, events] of stories) {
+    const asked = promised.files.get(sandbox);
+    const told = events.flatMap(({ type, changes }) =>
+      type === "file.changed" ? (changes as { path: string }[]).map(({ path }) => path) : [],
+    );
+    for (const path of told) if (!asked?.has(path)) faults.push(`${sandbox}: ${path} is told, and nobody wrote it`);
+    if (new Set(told).size !== told.length) faults.push(`${sandbox}: a file is told twice`);
+    // What a guest says while its engine is away, the engine does not keep.
+    if (engineAway.has(sandbox)) continue;
+    for (const [path, answered] of asked ?? [])
+      if (answered && !told.includes(path)) faults.push(`${sandbox}: ${path} was written and never told`);
+  }
+  return faults;
+}
+
+/** Commands that ran twice, and results that are not theirs, in answers or in the journal. */
+export function resultFaults(journal: readonly Told[], promised: Promised): string[] {
+  const faults: string[] = [];
+  const ran = new Map<unknown, number>();
+  for (const { type, command, exec_id = "", status, exit_code } of journal) {
+    if (type === "exec.started" && String(command).startsWith("echo n")) ran.set(command, (ran.get(command) ?? 0) + 1);
+    const result = type === "exec.completed" && promised.results.get(exec_id);
+    if (result && status === "exited" && exit_code !== result.exit)
+      faults.push(`${exec_id}: exit code ${exit_code} is told, ${result.exit} was to come`);
+  }
+  for (const [command, times] of ran) if (times > 1) faults.push(`${command}: ran ${times} times`);
+  for (const [exec, { printed, wrong }] of promised.results)
+    if (wrong) faults.push(`${exec}: answered ${wrong} for ${printed}`);
   return faults;
 }
 
@@ -96,6 +163,8 @@ export function promiseFaults(journal: readonly Told[], promised: Promised): str
     ) as [string, number][],
   );
   for (const [exec, { sandbox, endedBy, runningAt }] of promised.execs) {
+    for (const cursor of [endedBy, runningAt])
+      if (cursor !== undefined && !Number.isInteger(cursor)) faults.push(`${exec}: was answered with cursor ${cursor}`);
     const end = ends.get(exec);
     if (end === undefined) faults.push(`${sandbox}: ${exec} was answered and never told of`);
     else if (endedBy !== undefined && end > endedBy)
