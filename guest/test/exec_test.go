@@ -198,6 +198,65 @@ func TestEndlessOutputIsBoundedAndNeverBlocksTheProcess(t *testing.T) {
 	}
 }
 
+// outputLimits counts how often it was told of each exec that its output is no longer kept whole.
+func (g *guest) outputLimits() map[string]int {
+	told := map[string]int{}
+	for _, f := range g.recorded() {
+		if f["kind"] == "limit" && f["limit"] == "output" {
+			told[f["exec_id"].(string)]++
+		}
+	}
+	return told
+}
+
+func TestFullOutputIsToldOnceOfBothStreams(t *testing.T) {
+	g := serve(t)
+	id := g.run("head -c 6000000 /dev/zero; head -c 6000000 /dev/zero >&2").str("exec_id")
+	if told := g.outputLimits(); len(told) != 1 || told[id] != 1 {
+		t.Errorf("told %v", told)
+	}
+}
+
+func TestOutputThatMakesRoomForOthersIsTold(t *testing.T) {
+	g := serve(t)
+	const size = 3_900_000 // kept whole where there is room
+	ended := g.run(fmt.Sprintf("head -c %d /dev/zero", size)).str("exec_id")
+	running := map[string]bool{}
+	for range 12 {
+		id := newID()
+		running[id] = true
+		g.view("/v1/execs/"+id, object{"command": fmt.Sprintf("head -c %d /dev/zero; read line", size), "keep_stdin": true})
+	}
+	look := func(id string) result { return g.view("/v1/execs/"+id+"/view", object{}) }
+	for id := range running {
+		eventually(t, "all is written", func() bool { return look(id).num("stdout_bytes") == size })
+	}
+	some := 0
+	for id := range running {
+		if look(id).num("omitted_bytes") > 0 {
+			some++
+			eventually(t, "it is told while it runs", func() bool { return g.outputLimits()[id] == 1 })
+		}
+	}
+	for id := range running {
+		g.ok("POST", "/v1/execs/"+id+"/kill", object{"signal": "KILL"})
+	}
+	// What is told comes before the end, whichever exec took the memory.
+	told := map[string]int{}
+	for _, f := range g.recorded() {
+		id, _ := f["exec_id"].(string)
+		switch {
+		case f["limit"] == "output":
+			told[id]++
+		case f["kind"] == "exec.ended" && (f["omitted_bytes"].(float64) > 0) != (told[id] == 1):
+			t.Errorf("%s lost %v bytes, told %d times", id, f["omitted_bytes"], told[id])
+		}
+	}
+	if r := look(ended); some == 0 || r.num("omitted_bytes") != size || told[ended] != 0 {
+		t.Errorf("%d lost some; %d bytes of the ended one, told %d times", some, r.num("omitted_bytes"), told[ended])
+	}
+}
+
 func TestUnusedShareOfOneStreamGoesToTheOther(t *testing.T) {
 	g := serve(t)
 	r := g.view("/v1/execs/"+newID(), object{"command": "seq 1000; echo short >&2", "view": object{"wait_ms": 5000, "max_bytes": 2000}})

@@ -182,8 +182,7 @@ func (e *Exec) conclude(status syscall.WaitStatus) {
 	e.endedBy = &by
 }
 
-func (e *Exec) endFields() facts.Fields {
-	i := e.Info()
+func (e *Exec) endFields(i Info) facts.Fields {
 	return facts.Fields{
 		"exec_id": i.ExecID, "status": i.Status, "exit_code": i.ExitCode, "signal": i.Signal, "ended_by": i.EndedBy,
 		"oom_kills": i.OomKills, "duration_ms": i.DurationMs, "stdout_bytes": i.StdoutBytes, "stderr_bytes": i.StderrBytes,

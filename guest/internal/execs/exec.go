@@ -47,6 +47,7 @@ type Exec struct {
 	outputs []*output
 	stdout  *spool.Spool
 	stderr  *spool.Spool
+	loss    sync.Once // tells that a stream is no longer kept whole
 
 	startedAt time.Time
 	startBoot time.Duration

@@ -79,19 +79,25 @@ func (r *Registry) begin(e *Exec, req *Request, spec proc.Spec, wiring *wiring, 
 func (r *Registry) attach(e *Exec, w *wiring) {
 	e.stdin = newInput(w.stdin, e.tty)
 	e.stdout, e.stderr = spool.New(r.Budget), spool.New(r.Budget)
-	lost := func() {
-		r.Facts.Record("limit", facts.Fields{
-			"limit": "output", "observed": e.stdout.Total() + e.stderr.Total(), "max": spool.HeadMax + spool.TailMax, "exec_id": e.ID,
-		})
-	}
+	lost := func() { r.tellLoss(e) }
+	e.stdout.OnLoss, e.stderr.OnLoss = lost, lost
 	for i, file := range []*os.File{w.stdout, w.stderr} {
 		if file == nil {
 			continue
 		}
 		o := &output{file: file, spool: []*spool.Spool{e.stdout, e.stderr}[i], eof: make(chan struct{})}
 		e.outputs = append(e.outputs, o)
-		go o.pump(e.broadcast, lost)
+		go o.pump(e.broadcast)
 	}
+}
+
+// tellLoss tells once that the output is no longer kept whole. When it returns, that is told.
+func (r *Registry) tellLoss(e *Exec) {
+	e.loss.Do(func() {
+		r.Facts.Record("limit", facts.Fields{
+			"limit": "output", "observed": e.stdout.Total() + e.stderr.Total(), "max": spool.HeadMax + spool.TailMax, "exec_id": e.ID,
+		})
+	})
 }
 
 // wiring is both sides of the descriptors of an exec.

@@ -26,7 +26,7 @@ type output struct {
 var buffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
 
 // pump runs until the end of the stream. Nobody it tells may block; readers that follow the stream set its pace.
-func (o *output) pump(changed func(), lost func()) {
+func (o *output) pump(changed func()) {
 	defer close(o.eof)
 	defer o.file.Close()
 	conn, err := o.file.SyscallConn()
@@ -56,14 +56,13 @@ func (o *output) pump(changed func(), lost func()) {
 			return true
 		})
 		more := n > 0 && failed == nil && err == nil
-		dropped := more && o.spool.Write((*buf)[:n])
+		if more {
+			o.spool.Write((*buf)[:n])
+		}
 		if held {
 			o.moving.Unlock()
 		}
 		if more {
-			if dropped {
-				lost()
-			}
 			buffers.Put(buf)
 			changed()
 			o.pace()

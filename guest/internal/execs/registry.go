@@ -197,7 +197,11 @@ func (r *Registry) await(e *Exec) {
 	r.running--
 	r.mu.Unlock()
 	r.Activity()
-	r.Facts.Record("exec.ended", e.endFields())
+	end := e.Info()
+	if end.OmittedBytes > 0 {
+		r.tellLoss(e) // the exec that took the memory may not have come to it yet
+	}
+	r.Facts.Record("exec.ended", e.endFields(end))
 	close(e.done)
 	e.broadcast()
 	r.forget()

@@ -40,7 +40,8 @@ func (b *Budget) remove(s *Spool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, ok := b.spools[s]; ok {
-		b.used -= s.giveUp()
+		freed, _ := s.giveUp()
+		b.used -= freed
 		delete(b.spools, s)
 	}
 }
@@ -53,23 +54,34 @@ func (b *Budget) release(n int64) {
 
 // reserve accounts n bytes: first the oldest ended spool pays with all it has, then the largest running one with a chunk.
 func (b *Budget) reserve(n int) {
+	for _, s := range b.collect(n) {
+		s.tellLoss()
+	}
+}
+
+// collect is reserve without telling; it returns the spools of running processes that lost their first byte by it.
+func (b *Budget) collect(n int) (losers []*Spool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used += int64(n)
 	for b.used > b.max {
 		payer := b.payer()
 		if payer == nil {
-			return
+			return losers
 		}
-		freed := payer.giveUp()
+		freed, firstLoss := payer.giveUp()
 		if freed == 0 {
-			return
+			return losers
+		}
+		if firstLoss {
+			losers = append(losers, payer)
 		}
 		b.used -= freed
 		if b.OnEvict != nil {
 			b.OnEvict()
 		}
 	}
+	return losers
 }
 
 func (b *Budget) payer() *Spool {

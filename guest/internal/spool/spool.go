@@ -27,6 +27,8 @@ type Range struct{ From, To int64 }
 // Spool is one stream. Writing never waits for a reader.
 type Spool struct {
 	budget *Budget
+	// OnLoss hears, with no lock held, of the first byte that is no longer kept; what an ended process loses to others is not told.
+	OnLoss func()
 
 	mu       sync.Mutex
 	chunks   []chunk // by offset; the head ones first, then, after at most one gap, the tail
@@ -36,6 +38,7 @@ type Spool struct {
 	cost     int64 // allocated bytes
 	sealed   bool  // the process that wrote it has ended, so its output may be evicted
 	freed    bool  // evicted: what still comes is counted only
+	lost     bool  // not all of it is kept
 	born     uint64
 }
 
@@ -46,12 +49,18 @@ func New(budget *Budget) *Spool {
 	return s
 }
 
-// Write appends p. It reports whether this write made the spool lose its first byte.
-func (s *Spool) Write(p []byte) (firstLoss bool) {
+// Write appends p.
+func (s *Spool) Write(p []byte) {
+	if s.write(p) {
+		s.tellLoss()
+	}
+}
+
+// write reports whether making room for p dropped the first byte.
+func (s *Spool) write(p []byte) (firstLoss bool) {
 	for len(p) > 0 {
 		s.mu.Lock()
 		if s.freed {
-			firstLoss = firstLoss || s.lostNone()
 			s.total += int64(len(p))
 			s.mu.Unlock()
 			return firstLoss
@@ -61,8 +70,9 @@ func (s *Spool) Write(p []byte) (firstLoss bool) {
 			s.mu.Unlock()
 			continue
 		}
-		before := s.lostNone()
+		before := s.lost
 		spare := s.makeRoom()
+		firstLoss = firstLoss || s.lost && !before
 		size := s.nextSize()
 		s.mu.Unlock()
 		if spare == nil {
@@ -77,13 +87,16 @@ func (s *Spool) Write(p []byte) (firstLoss bool) {
 		} else {
 			s.budget.release(int64(cap(spare)))
 		}
-		firstLoss = firstLoss || before && !s.lostNone()
 		s.mu.Unlock()
 	}
 	return firstLoss
 }
 
-func (s *Spool) lostNone() bool { return s.kept() == s.total }
+func (s *Spool) tellLoss() {
+	if s.OnLoss != nil {
+		s.OnLoss()
+	}
+}
 
 // fill puts what fits into the last chunk.
 func (s *Spool) fill(p []byte) int {
@@ -141,30 +154,33 @@ func (s *Spool) headEnd() int64 {
 func (s *Spool) drop(i int) int64 {
 	freed := int64(cap(s.chunks[i].data))
 	s.cost -= freed
+	s.lost = s.lost || len(s.chunks[i].data) > 0
 	s.chunks = append(s.chunks[:i], s.chunks[i+1:]...)
 	return freed
 }
 
 // giveUp frees memory for other spools: all of it once the process has ended, otherwise the oldest chunk of the tail
-// and, without a tail, the newest of the head.
-func (s *Spool) giveUp() int64 {
+// and, without a tail, the newest of the head. firstLoss says that a process which runs lost its first byte by it.
+func (s *Spool) giveUp() (freed int64, firstLoss bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sealed {
-		freed := s.cost
-		s.chunks, s.cost, s.freed, s.headSize = nil, 0, true, 0
-		return freed
+		freed = s.cost
+		s.chunks, s.cost, s.freed, s.lost, s.headSize = nil, 0, true, true, 0
+		return freed, false
 	}
 	if len(s.chunks) == 0 {
-		return 0
+		return 0, false
 	}
-	if i := s.firstTail(); i >= 0 {
-		return s.drop(i)
+	before := s.lost
+	i := s.firstTail()
+	if i < 0 {
+		i = len(s.chunks) - 1
+		s.headSize = s.chunks[i].from
+		s.headOver = true
 	}
-	last := len(s.chunks) - 1
-	s.headSize = s.chunks[last].from
-	s.headOver = true
-	return s.drop(last)
+	freed = s.drop(i)
+	return freed, s.lost && !before
 }
 
 // Seal allows eviction: the exec has ended.
@@ -207,14 +223,6 @@ func (s *Spool) ranges() []Range {
 		}
 	}
 	return ranges
-}
-
-func (s *Spool) kept() int64 {
-	var sum int64
-	for _, c := range s.chunks {
-		sum += int64(len(c.data))
-	}
-	return sum
 }
 
 // ReadAt copies what is kept from offset on, or from the first kept byte after it, and says where that was.

@@ -16,6 +16,7 @@ func TestSpoolAgainstTheWholeStream(t *testing.T) {
 		s := New(budget)
 		var whole []byte
 		losses := 0
+		s.OnLoss = func() { losses++ }
 		size := random.IntN(12 << 20)
 		for len(whole) < size {
 			p := make([]byte, 1+random.IntN(1+random.IntN(200_000)))
@@ -23,9 +24,7 @@ func TestSpoolAgainstTheWholeStream(t *testing.T) {
 				p[i] = byte(random.Uint32())
 			}
 			whole = append(whole, p...)
-			if s.Write(p) {
-				losses++
-			}
+			s.Write(p)
 		}
 		check(t, s, whole)
 		kept, _ := s.Kept()
@@ -108,6 +107,41 @@ func TestBudgetEvictsTheOldestEndedFirstAndThenTheLargest(t *testing.T) {
 		if total != 3<<20+7 || len(kept) > 2 {
 			t.Errorf("%d: %v of %d", i, kept, total)
 		}
+	}
+}
+
+func TestALossToOthersIsToldOnceAndOnlyWhileTheProcessRuns(t *testing.T) {
+	budget := NewBudget(8 << 20)
+	block := bytes.Repeat([]byte("x"), 3<<20)
+	told := map[string]int{}
+	spool := func(name string) *Spool {
+		s := New(budget)
+		s.OnLoss = func() {
+			told[name]++
+			if budget.Used() == 0 || s.Total() == 0 { // whoever is told may look at both
+				t.Errorf("%s: nothing is there", name)
+			}
+		}
+		return s
+	}
+	ended, running, writer := spool("ended"), spool("running"), spool("writer")
+	ended.Write(block)
+	ended.Seal()
+	running.Write(block)
+	writer.Write(block)
+	if len(told) > 0 || ended.Available(0) != 0 {
+		t.Errorf("told %v, %d bytes of the ended one are left", told, ended.Available(0))
+	}
+	spool("another").Write(block)
+	kept, _ := running.Kept()
+	if told["running"] != 1 || sum(kept) == 3<<20 {
+		t.Errorf("told %v, running keeps %v", told, kept)
+	}
+	running.Write(block)
+	running.Write(block)
+	running.Close()
+	if told["running"] != 1 || told["ended"] != 0 {
+		t.Errorf("told %v", told)
 	}
 }
 
