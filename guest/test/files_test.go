@@ -1,6 +1,7 @@
 package test
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -294,6 +295,41 @@ func tmpfs(t *testing.T, options string) string {
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
 	return dir
+}
+
+func TestAWorkspaceThatFilesFillIsToldAtOnceAndOfNoCommand(t *testing.T) {
+	g := serve(t, "--workdir", tmpfs(t, "size=1m"))
+	told := func(after string, want int) {
+		t.Helper()
+		n := 0
+		for _, f := range list(g.ok("GET", "/v1/facts", nil)["facts"]) {
+			if f["limit"] == "workspace" {
+				n++
+				if f["exec_id"] != nil {
+					t.Errorf("after %s: %v", after, f)
+				}
+			}
+		}
+		if n != want {
+			t.Errorf("after %s: told %d times, wanted %d", after, n, want)
+		}
+	}
+	room := func() { g.manage(object{"op": "delete", "path": "full", "recursive": true}) }
+	most, half := strings.Repeat("x", 850_000), strings.Repeat("x", 425_000)
+	g.wrote(file{"full/file", most, nil})
+	told("a write", 1)
+	g.run("true")
+	told("a command", 1)
+	room()
+	g.start(object{"command": "echo; exec sleep 300"})
+	if status, out := g.put("full", bytes.NewReader(archive(t, entry{"a", most, tar.Header{}}))); status != 200 {
+		t.Fatalf("%d %v", status, out)
+	}
+	told("an upload", 2)
+	room()
+	g.wrote(file{"full/half", half, nil})
+	g.manage(object{"op": "copy", "path": "full/half", "dest": "full/other"})
+	told("a copy", 3)
 }
 
 func TestFullWorkspaceIsNamed(t *testing.T) {

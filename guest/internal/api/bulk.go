@@ -70,21 +70,28 @@ func (s *Server) fileManage(_ http.ResponseWriter, r *http.Request) (any, error)
 		return nil, sandbox.ErrPaused
 	}
 	defer s.busy()()
-	managed, err := s.box.Files.Manage(r.Context(), req.ManageRequest)
+	var managed *files.Managed
+	var err error
+	s.box.Watch.WhileWriting(func() {
+		if managed, err = s.box.Files.Manage(r.Context(), req.ManageRequest); err == nil && managed.Entries > 0 {
+			s.box.Facts.Changed(req.Tell, managedChanges(&req.ManageRequest, managed))
+		}
+	})
 	if err != nil {
 		return nil, err
-	}
-	if managed.Entries > 0 {
-		changes := []facts.Change{{Path: managed.Path, Op: req.Op}}
-		if req.Op == "move" {
-			changes = append(changes, facts.Change{Path: req.Path, Op: "delete"})
-		}
-		s.box.Facts.Changed(req.Tell, changes)
 	}
 	return struct {
 		*files.Managed
 		Facts *facts.Page `json:"facts,omitempty"`
 	}{managed, s.factsFor(req.Tell)}, nil
+}
+
+func managedChanges(req *files.ManageRequest, managed *files.Managed) []facts.Change {
+	changes := []facts.Change{{Path: managed.Path, Op: req.Op}}
+	if req.Op == "move" {
+		changes = append(changes, facts.Change{Path: req.Path, Op: "delete"})
+	}
+	return changes
 }
 
 // progress counts what moves as activity.
@@ -130,7 +137,11 @@ func (s *Server) tarPut(_ http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	defer s.box.Touch()
 	body := &busyReader{r.Body, progress{touch: s.box.Touch}}
-	extracted, err := s.box.Files.Extract(r.Context(), r.URL.Query().Get("path"), body)
+	var extracted *files.Extracted
+	var err error
+	s.box.Watch.WhileWriting(func() {
+		extracted, err = s.box.Files.Extract(r.Context(), r.URL.Query().Get("path"), body)
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -63,9 +63,12 @@ func (s *Server) fileWrite(_ http.ResponseWriter, r *http.Request) (any, error) 
 	}
 	s.box.Touch()
 	defer s.box.Touch()
-	written, err := s.box.Files.Write(r.Context(), header.Files, body)
-	// Also when the rest failed: these have changed.
-	s.box.Facts.Changed(header.Tell, writtenChanges(header.Tell, written))
+	var written []files.Written
+	s.box.Watch.WhileWriting(func() {
+		written, err = s.box.Files.Write(r.Context(), header.Files, body)
+		// Also when the rest failed: these have changed.
+		s.box.Facts.Changed(header.Tell, writtenChanges(header.Tell, written))
+	})
 	if err != nil {
 		return nil, err
 	}

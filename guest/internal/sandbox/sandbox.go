@@ -58,6 +58,7 @@ type Sandbox struct {
 	Env      *execs.Env
 	Execs    *execs.Registry
 	Files    *files.Files
+	Watch    *watch.Watch
 	Lease    *lease.Lease
 	Stats    *stats.Source
 	Programs *programs.Finder
@@ -111,13 +112,14 @@ func Open(o Options) (*Sandbox, error) {
 	cgroup := stats.OpenCgroup("/sys/fs/cgroup")
 	tasks := stats.NewTasks(cgroup, s.user.Uid)
 	s.Stats = stats.NewSource(cgroup, tasks, o.Workdir)
+	s.Watch = watch.New(cgroup, tasks, o.Workdir, s.Facts)
 	budget := spool.NewBudget(spool.BudgetMax)
 	budget.OnEvict = s.settler.stir
 	gids := execs.NewGids()
 	spawner := proc.NewSpawner(s.reaper, s.user)
 	s.Execs = execs.NewRegistry(execs.Config{
 		Spawner: spawner, Reaper: s.reaper, Facts: s.Facts, Budget: budget, Env: s.Env, Gids: gids,
-		Watch: watch.New(cgroup, tasks, o.Workdir, s.Facts), AsUser: pool.Do, Activity: s.Touch,
+		Watch: s.Watch, AsUser: pool.Do, Activity: s.Touch,
 		Workdir: o.Workdir, Shell: s.Shell, DevNull: uintptr(devNull),
 	})
 	s.Programs = &programs.Finder{

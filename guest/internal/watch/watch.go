@@ -15,13 +15,14 @@ const every = 2 * time.Second
 
 // Watch attributes counters to execs.
 type Watch struct {
-	cgroup  *stats.Cgroup
-	tasks   *stats.Tasks
-	workdir string
-	log     *facts.Log
+	cgroup *stats.Cgroup
+	tasks  *stats.Tasks
+	disk   func() (used, limit int64, ok bool)
+	log    *facts.Log
 
 	mu      sync.Mutex
 	running map[string]int // OOM kills so far
+	writing int            // file tools at work
 	timer   *time.Timer
 	seen    int64 // the kernel's count of OOM kills
 	held    int   // kills that are not told yet, since it may still turn out whose they were
@@ -34,7 +35,8 @@ type Watch struct {
 
 // New starts from the counters as they are.
 func New(cgroup *stats.Cgroup, tasks *stats.Tasks, workdir string, log *facts.Log) *Watch {
-	w := &Watch{cgroup: cgroup, tasks: tasks, workdir: workdir, log: log, running: map[string]int{}}
+	disk := func() (used, limit int64, ok bool) { return stats.Disk(workdir) }
+	w := &Watch{cgroup: cgroup, tasks: tasks, disk: disk, log: log, running: map[string]int{}}
 	if n := cgroup.OomKills(); n != nil {
 		w.seen = *n
 	}
@@ -49,10 +51,11 @@ func (w *Watch) Begin(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.running) == 0 {
-		// Nothing is read while nothing runs: what was killed meanwhile, earlier commands had left behind, and the time before
-		// counts for nothing.
+		// Nothing is read while nothing runs: what was killed meanwhile, or filled the workspace, earlier commands had left behind,
+		// and the time before counts for nothing.
 		w.checkOom()
 		w.giveUp()
+		w.checkWorkspace()
 		w.cpu.Begin(w.throttled())
 		if w.timer == nil {
 			w.timer = time.AfterFunc(every, w.tick)
@@ -89,12 +92,13 @@ func (w *Watch) checkCPU() {
 		return
 	}
 	_, _, cores := w.cgroup.CPU()
-	w.limit("cpu", held.Milliseconds(), cores)
+	w.limit("cpu", held.Milliseconds(), cores, w.only())
 }
 
-func (w *Watch) limit(kind string, observed, limit any) {
+// limit tells of a limit; id is empty where nobody knows whose doing it was.
+func (w *Watch) limit(kind string, observed, limit any, id string) {
 	fields := facts.Fields{"limit": kind, "observed": observed, "max": limit}
-	if id := w.only(); id != "" {
+	if id != "" {
 		fields["exec_id"] = id
 	}
 	w.log.Record("limit", fields)
@@ -203,30 +207,7 @@ func (w *Watch) checkPids() {
 	// The kernel does not count what it refuses by the limit of a uid, and who was refused has often ended by now.
 	hit = hit || *current >= *limit-*limit/16
 	if hit && !w.pids {
-		w.limit("pids", *current, *limit)
+		w.limit("pids", *current, *limit, w.only())
 	}
 	w.pids = hit || w.pids && near()
-}
-
-func (w *Watch) checkWorkspace() {
-	used, limit, ok := stats.Disk(w.workdir)
-	if !ok || limit == 0 {
-		return
-	}
-	percent := used * 100 / limit
-	level := w.full
-	switch {
-	case percent >= 99:
-		level = 2
-	case percent < 70:
-		level = 0
-	case percent < 80 && w.full == 2:
-		level = 1
-	case percent >= 80 && w.full == 0:
-		level = 1
-	}
-	if level > w.full {
-		w.limit("workspace", used, limit)
-	}
-	w.full = level
 }

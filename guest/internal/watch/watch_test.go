@@ -13,13 +13,14 @@ import (
 	"chorus-sandbox/guest/internal/stats"
 )
 
-// kernel is a cgroup whose count of OOM kills a test moves, under a watch whose ticks it makes.
+// kernel is a cgroup whose count of OOM kills a test moves, and a disk that it fills, under a watch whose ticks it makes.
 type kernel struct {
 	*Watch
-	t     *testing.T
-	file  string
-	kills int
-	told  []string
+	t      *testing.T
+	file   string
+	kills  int
+	filled int64 // percent
+	told   []string
 }
 
 func watched(t *testing.T) *kernel {
@@ -31,15 +32,21 @@ func watched(t *testing.T) *kernel {
 	log := facts.NewLog(func(line []byte) {
 		var f struct {
 			Kind     string `json:"kind"`
+			Limit    string `json:"limit"`
+			Observed int    `json:"observed"`
 			OomKills int    `json:"oom_kills"`
 			ExecID   string `json:"exec_id"`
 		}
-		if json.Unmarshal(line, &f) == nil && f.Kind == "oom" {
+		switch err := json.Unmarshal(line, &f); {
+		case err == nil && f.Kind == "oom":
 			k.told = append(k.told, strings.TrimSpace(fmt.Sprintln(f.OomKills, f.ExecID)))
+		case err == nil && f.Limit == "workspace":
+			k.told = append(k.told, strings.TrimSpace(fmt.Sprintln("full", f.Observed, f.ExecID)))
 		}
 	})
 	cgroup := stats.OpenCgroup(filepath.Dir(k.file))
 	k.Watch = New(cgroup, stats.NewTasks(cgroup, os.Getuid()), t.TempDir(), log)
+	k.disk = func() (used, limit int64, ok bool) { return k.filled, 100, true }
 	t.Cleanup(func() {
 		if k.timer != nil {
 			k.timer.Stop()
@@ -162,4 +169,34 @@ func TestAKillWhileNothingRanIsNobodys(t *testing.T) {
 	k.begin("b")
 	k.ends("b", true, 0)
 	k.expect("1")
+}
+
+func TestAWorkspaceThatFilledWhileNothingRanIsNobodys(t *testing.T) {
+	k := watched(t)
+	k.filled = 85
+	k.begin("innocent")
+	k.expect("full 85")
+	k.ends("innocent", false, 0)
+	k.begin("guilty")
+	k.filled = 99
+	k.ends("guilty", false, 0)
+	k.expect("full 85", "full 99 guilty")
+}
+
+func TestAWorkspaceThatFileToolsFillIsNoCommands(t *testing.T) {
+	k := watched(t)
+	k.WhileWriting(func() { k.filled = 81 })
+	k.begin("innocent")
+	k.expect("full 81")
+	k.WhileWriting(func() {
+		k.filled = 99
+		k.tick()
+	})
+	k.WhileWriting(func() { k.filled = 10 })
+	k.expect("full 81", "full 99")
+	k.WhileWriting(func() { k.filled = 82 })
+	k.expect("full 81", "full 99", "full 82")
+	k.filled = 99
+	k.tick()
+	k.expect("full 81", "full 99", "full 82", "full 99 innocent")
 }
