@@ -40,6 +40,28 @@ func TestFactsAreNumberedKeptAndAwaited(t *testing.T) {
 	}
 }
 
+// A time-out of 1 ms is over at about the moment a command has started: now before it, now behind.
+func TestNothingIsToldOfACommandBeforeItsStart(t *testing.T) {
+	g := serve(t)
+	for range 200 {
+		g.ended(g.view("/v1/execs/"+newID(), object{"command": "sleep 300", "timeout_ms": 1, "view": object{"wait_ms": endMs}}))
+	}
+	started, limits := map[any]bool{}, 0
+	for _, f := range g.recorded() {
+		switch id := f["exec_id"]; {
+		case f["kind"] == "exec.started":
+			started[id] = true
+		case f["limit"] == "time" && started[id]:
+			limits++
+		case id != nil && !started[id]:
+			t.Errorf("before the start: %v", f)
+		}
+	}
+	if limits != 200 {
+		t.Errorf("%d of 200 time-outs were told behind the start", limits)
+	}
+}
+
 func TestSecretsStayOutOfFacts(t *testing.T) {
 	g := serve(t)
 	out := g.ok("PATCH", "/v1/env", object{"set": object{"TOKEN": "s3cr3t-value", "LONG": "s3cr3t-value-and-more", "N": "1"}})

@@ -66,12 +66,16 @@ func (r *Registry) begin(e *Exec, req *Request, spec proc.Spec, wiring *wiring, 
 	e.match = proc.Tree(e.main.Pid, e.gid, r.Gids.Low)
 	r.attach(e, wiring)
 	e.stdin.begin(stdin, !req.KeepStdin && !e.tty)
+	r.note(e)
+	// Only now: its output, its time-out and its end are told behind its start.
+	for _, o := range e.outputs {
+		go o.pump(e.broadcast)
+	}
 	if req.TimeoutMs != nil {
 		e.timeoutMs = *req.TimeoutMs
 		left := time.Duration(e.timeoutMs)*time.Millisecond - (sys.Boot() - e.startBoot)
 		e.deadline = time.AfterFunc(left, func() { r.expire(e) })
 	}
-	r.note(e)
 	go r.await(e)
 	return nil
 }
@@ -87,7 +91,6 @@ func (r *Registry) attach(e *Exec, w *wiring) {
 		}
 		o := &output{file: file, spool: []*spool.Spool{e.stdout, e.stderr}[i], eof: make(chan struct{})}
 		e.outputs = append(e.outputs, o)
-		go o.pump(e.broadcast)
 	}
 }
 
