@@ -1,6 +1,7 @@
 import { expect, onTestFinished, test } from "vitest";
 import { ManualClock } from "../../src/sandbox/backends/memory/clock.ts";
 import { MemoryEngine } from "../../src/sandbox/backends/memory/engine.ts";
+import { Lease } from "../../src/sandbox/backends/memory/lease.ts";
 import { MemoryBackend } from "../../src/sandbox/backends/memory/memory.ts";
 import { backendContract } from "./backend-contract.ts";
 import { ContractHouse } from "./house.ts";
@@ -85,4 +86,19 @@ test("time can be a test's own", async () => {
   clock.advance(3_600_000);
   await guest.closed;
   expect(await backend.status(id)).toMatchObject({ state: "exited", exit_code: 80 });
+});
+
+// A guest that ends goes on answering for a moment, too short for a client to meet it there.
+test("a lease that is over stays over", () => {
+  const clock = new ManualClock();
+  const told: string[] = [];
+  const lease = new Lease(clock, 60_000, () => false, { expiring: () => {}, over: (kind) => told.push(kind) });
+  lease.set({ ttl_ms: 1000 });
+  clock.advance(1000);
+  for (const late of [{ ttl_ms: 3_600_000 }, { idle_ms: 3_600_000 }, { boot_ms: 3_600_000 }, {}]) {
+    expect(() => lease.set(late)).toThrow(expect.objectContaining({ code: "ENDING", status: 409 }));
+  }
+  expect(lease.view().ttl_remaining_ms).toBe(0);
+  clock.advance(3_600_000);
+  expect(told).toEqual(["ttl"]);
 });

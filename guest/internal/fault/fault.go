@@ -23,6 +23,7 @@ const (
 	LimitExceeded    Code = "LIMIT_EXCEEDED"
 	Paused           Code = "PAUSED"
 	Claimed          Code = "CLAIMED"
+	Ending           Code = "ENDING"
 	Internal         Code = "INTERNAL"
 )
 
@@ -38,6 +39,7 @@ var statuses = map[Code]int{
 	LimitExceeded:    http.StatusTooManyRequests,
 	Paused:           http.StatusConflict,
 	Claimed:          http.StatusConflict,
+	Ending:           http.StatusConflict,
 	Internal:         http.StatusInternalServerError,
 }
 

@@ -68,7 +68,10 @@ type Change struct {
 	Claim     string         // holds the sandbox for one claimant: the first wins
 }
 
-var errClaimed = fault.New(fault.Claimed, "another claim holds this sandbox")
+var (
+	errClaimed = fault.New(fault.Claimed, "another claim holds this sandbox")
+	errOver    = fault.New(fault.Ending, "its lease is over")
+)
 
 // Change does what is asked, all or nothing.
 func (l *Lease) Change(c Change) (View, error) {
@@ -85,6 +88,8 @@ func (l *Lease) Change(c Change) (View, error) {
 func (l *Lease) change(c Change) error {
 	free := !l.claimed && l.holder == ""
 	switch {
+	case l.ended:
+		return errOver
 	case c.Claim != "" && c.Claim != l.holder && !free:
 		return errClaimed
 	// Whoever keeps warm sandboxes alive must not keep one whose claimant died.

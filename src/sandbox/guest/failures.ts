@@ -28,6 +28,7 @@ const refusals: Record<string, { code: ErrorCode; ours: string; next?: string }>
     next: "Resume it with sandbox_update and `paused: false`.",
   },
   CLAIMED: { code: "CONFLICT", ours: "came too late: another claim holds it" },
+  ENDING: { code: "SANDBOX_ENDED", ours: "came too late: the sandbox is ending" },
   INTERNAL: { code: "INTERNAL", ours: "failed inside the sandbox" },
 };
 

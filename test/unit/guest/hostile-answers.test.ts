@@ -134,6 +134,7 @@ describe("a refusal", () => {
   test.each([
     [404, "FILE_NOT_FOUND", "FILE_NOT_FOUND"],
     [409, "PAUSED", "SANDBOX_NOT_RUNNING"],
+    [409, "ENDING", "SANDBOX_ENDED"],
     [422, "EXEC_NOT_STARTED", "EXEC_NOT_STARTED"],
     [500, "INTERNAL", "INTERNAL"],
   ])("%i %s becomes %s in our words, the guest's quoted", async (status, code, ours) => {

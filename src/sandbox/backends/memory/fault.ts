@@ -24,5 +24,6 @@ const statuses = {
   LIMIT_EXCEEDED: 429,
   PAUSED: 409,
   CLAIMED: 409,
+  ENDING: 409,
   INTERNAL: 500,
 } as const;

@@ -14,6 +14,7 @@ export class Lease {
   readonly #events: LeaseEvents;
   readonly #hasRunning: () => boolean;
   #claimed = false;
+  #ended = false;
   #holder = "";
   #ttlEnd: number;
   #ttlWarn = Number.POSITIVE_INFINITY;
@@ -31,6 +32,7 @@ export class Lease {
   }
 
   set(lease: { ttl_ms?: number; idle_ms?: number; boot_ms?: number; claim?: string }): void {
+    if (this.#ended) throw new Fault("ENDING", "its lease is over");
     const now = this.#clock.now();
     const taken = this.#claimed || this.#holder !== "";
     if (taken && (lease.claim === undefined ? lease.boot_ms !== undefined : lease.claim !== this.#holder)) {
@@ -84,6 +86,7 @@ export class Lease {
     const now = this.#clock.now() + 1;
     const over = this.#overAt(now);
     if (over !== undefined) {
+      this.#ended = true;
       this.#events.over(over);
       return;
     }
