@@ -96,7 +96,6 @@ export class Runtime implements AsyncDisposable {
       logger,
       settling: new Map<string, Promise<void>>(),
       lastUsed: new Map<string, Used>(),
-      tellingChanges: new Set<string>(),
       updating: new Map<string, Promise<void>>(),
       undelivered: () => publisher?.undelivered(),
       toCloudEvent: (entry: Parameters<typeof toCloudEvent>[0]) => ({ ...toCloudEvent(entry) }),

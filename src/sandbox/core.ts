@@ -29,8 +29,6 @@ export interface Core {
   readonly settling: Map<string, Promise<void>>;
   /** By sandbox, as of the newest sample this process took. */
   readonly lastUsed: Map<string, Used>;
-  /** Sandboxes of which this process is journaling that files changed; what changes meanwhile gathers. */
-  readonly tellingChanges: Set<string>;
   /** The newest change of each sandbox that this process is making; whoever comes next waits for it. Never rejects. */
   readonly updating: Map<string, Promise<void>>;
   /** What others who follow the events do not have yet though they should, in words for an agent. */

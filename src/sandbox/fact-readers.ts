@@ -79,7 +79,8 @@ export class FactReaders {
       throw new SandboxError("GUEST_UNAVAILABLE", "The guest answers before it has facts or the wait is over.");
     }
     await pause(lingerMs, signal);
-    await ingest(this.#core, sandbox_id, await this.#gathered(sandbox_id, facts, guest, signal), guest);
+    const gathered = await this.#gathered(sandbox_id, facts, guest, signal);
+    await ingest(this.#core, sandbox_id, gathered, guest, { gather: gathered.facts.length < mostGathered });
   }
 
   /** Changed files are told once a second, those of a second together, unless the guest tells of something else. */

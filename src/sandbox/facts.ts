@@ -46,9 +46,10 @@ function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact): 
     case "exec.started": {
       if (isReplayed(record, fact.exec_id) || tx.exec(id, fact.exec_id)) return record;
       const by = askedBy(fact.meta);
+      const startedAt = fact.started_at ?? fact.at;
       const command = redactCommand(fact.command);
       const data = { exec_id: fact.exec_id, command, cwd: fact.cwd, tty: fact.tty };
-      const entry = tx.emit(id, { type: "exec.started", data, at: fact.at, ...by });
+      const entry = tx.emit(id, { type: "exec.started", data, at: startedAt, ...by });
       tx.putExec({
         exec_id: fact.exec_id,
         sandbox_id: id,
@@ -56,7 +57,7 @@ function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact): 
         command,
         cwd: fact.cwd,
         tty: fact.tty,
-        started_at: fact.at,
+        started_at: startedAt,
         started_event: entry.id,
         ...trace(by),
       });

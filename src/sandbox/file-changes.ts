@@ -28,6 +28,12 @@ export function gatheringMs({ changes }: Pick<SandboxRecord, "changes">): number
   return since >= 0 && since < gatherMs ? gatherMs - since : 0;
 }
 
+/** Whether these facts only tell of changed files, less than a second after others were told. */
+export const mayGather = (record: SandboxRecord | undefined, facts: readonly GuestFact[]): boolean =>
+  record !== undefined &&
+  gatheringMs(record) > 0 &&
+  facts.every(({ kind, seq }) => kind === "files" || seq <= record.fact_cursor);
+
 /** Tells of all of them in one event, with the first one's caller and trace. Returns the record after it. */
 export function tellChanges(tx: Tx, record: SandboxRecord, facts: readonly ChangesFact[]): SandboxRecord {
   const [first] = facts;

@@ -2,7 +2,7 @@ import { hasCode, SandboxError } from "../errors.ts";
 import { withGuest } from "./access.ts";
 import type { Call } from "./api.ts";
 import type { Core } from "./core.ts";
-import { changeTell, gatheringMs } from "./file-changes.ts";
+import { changeTell } from "./file-changes.ts";
 import type { FileTell, FileToWrite, Guest, GuestFacts } from "./guest/types.ts";
 import { ingest } from "./ingest.ts";
 import type { SandboxRecord } from "./store/types.ts";
@@ -49,15 +49,9 @@ export async function writeOnce(core: Core, record: SandboxRecord, files: FileTo
 
 /** Where that fails, the guest keeps the facts, and whoever reads them next tells them. */
 async function tellNow(core: Core, sandboxId: string, facts: GuestFacts, guest: Guest): Promise<void> {
-  const { tellingChanges, store, logger } = core;
-  // Others may have told of changes since the guest was asked.
-  if (tellingChanges.has(sandboxId) || gatheringMs(store.sandbox(sandboxId) ?? {}) > 0) return;
-  tellingChanges.add(sandboxId);
   try {
-    await ingest(core, sandboxId, facts, guest);
+    await ingest(core, sandboxId, facts, guest, { gather: true });
   } catch (err) {
-    logger.debug({ err, sandbox_id: sandboxId }, "a change of files is not journaled yet");
-  } finally {
-    tellingChanges.delete(sandboxId);
+    core.logger.debug({ err, sandbox_id: sandboxId }, "a change of files is not journaled yet");
   }
 }

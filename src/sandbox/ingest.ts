@@ -1,5 +1,6 @@
 import type { Core } from "./core.ts";
 import { applyFacts, completeExec } from "./facts.ts";
+import { mayGather } from "./file-changes.ts";
 import type { Guest, GuestExec, GuestFact, GuestFacts } from "./guest/types.ts";
 import { isTerminal } from "./lifecycle.ts";
 import type { ExecRecord } from "./store/types.ts";
@@ -8,8 +9,15 @@ import { abortable, deadline } from "./wait.ts";
 /**
  * Journals what a guest told, once, whoever else read the same facts. Costs no transaction when another did already. Resolves
  * after the commit.
+ * @param options.gather leaves facts that only tell of changed files to later, unless it is time for them. @default false
  */
-export async function ingest(core: Core, sandboxId: string, facts: GuestFacts, guest: Guest): Promise<void> {
+export async function ingest(
+  core: Core,
+  sandboxId: string,
+  facts: GuestFacts,
+  guest: Guest,
+  { gather = false } = {},
+): Promise<void> {
   const record = core.store.sandbox(sandboxId);
   if (!record || isTerminal(record.state)) return;
   const newest = facts.facts.at(-1)?.seq ?? 0;
@@ -17,6 +25,7 @@ export async function ingest(core: Core, sandboxId: string, facts: GuestFacts, g
   // The guest's log is bounded: starts and ends of execs may have left it before anyone read them.
   const unseen = facts.oldest > record.fact_cursor + 1 ? await unseenExecs(core, sandboxId, guest, facts) : undefined;
   await core.store.write((tx) => {
+    if (gather && mayGather(tx.sandbox(sandboxId), facts.facts)) return;
     applyFacts(core, tx, sandboxId, [...(unseen?.starts ?? []), ...facts.facts]);
     for (const { exec_id, now } of unseen?.ends ?? []) {
       const exec = tx.exec(sandboxId, exec_id);

@@ -135,7 +135,6 @@ export class World {
       logger,
       settling: new Map(),
       lastUsed: new Map(),
-      tellingChanges: new Set(),
       updating: new Map(),
       toCloudEvent: (entry) => ({ ...entry }),
     };

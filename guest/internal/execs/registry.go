@@ -150,6 +150,7 @@ func (r *Registry) note(e *Exec) {
 	r.mu.Unlock()
 	r.Facts.Record("exec.started", facts.Fields{
 		"exec_id": e.ID, "command": e.command, "cwd": e.cwd, "tty": e.tty, "meta": e.metaOrNull(),
+		"started_at": facts.Stamp(e.startedAt),
 	})
 }
 

@@ -109,6 +109,7 @@ const knownFact = z.discriminatedUnion("kind", [
     command: z.string().max(1024).default(""),
     cwd: path.default(""),
     tty: z.boolean(),
+    started_at: time.exactOptional(),
     meta: meta.exactOptional(),
   }),
   z.object({

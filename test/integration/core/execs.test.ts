@@ -233,3 +233,12 @@ it("secrets of env and arguments stand in no event and no record", async () => {
   for (const word of [secret, token, "inner-secret", "otherwise-secret"]) expect(kept).not.toContain(word);
   expect(entries(process.store, id).length).toBeGreaterThan(8);
 });
+
+it("says one time of its start, whoever asks", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  const { exec_id, started_at } = await process.exec(id, "true");
+  const { execs } = await process.service.execList(id, call);
+  const [told] = entries(process.store, id).filter(({ type }) => type === "exec.started");
+  expect([execs[0]?.exec_id, execs[0]?.started_at, told?.time]).toEqual([exec_id, started_at, started_at]);
+});
