@@ -91,6 +91,20 @@ func TestSecretsStayOutOfFacts(t *testing.T) {
 	g.refused("INVALID_ARGUMENT", "PATCH", "/v1/env", object{"set": object{"A=B": "x"}})
 }
 
+func TestSecretsStayOutOfWhereFactsSayACommandRan(t *testing.T) {
+	g := serve(t)
+	g.run("mkdir -p a/s3cr3t-value/own-secret")
+	g.ok("PATCH", "/v1/env", object{"set": object{"TOKEN": "s3cr3t-value", "PYTHONPATH": g.dir + "/work"}})
+	r := g.view("/v1/execs/"+newID(), object{
+		"command": "pwd", "cwd": "a/s3cr3t-value/own-secret", "env": object{"MINE": "own-secret"}, "view": object{"wait_ms": 5000, "facts_after": 0},
+	})
+	cwd := strings.TrimSpace(r.out["stdout"])
+	told := list(r.facts["facts"])[3]["cwd"]
+	if before, ok := strings.CutSuffix(cwd, "s3cr3t-value/own-secret"); !ok || told != before+"***/***" || r.object["cwd"] != cwd {
+		t.Errorf("in %s: told %v, answered %v", cwd, told, r.object["cwd"])
+	}
+}
+
 func TestStatsSayWhatTheyCannotTell(t *testing.T) {
 	g := serve(t)
 	g.run("true")

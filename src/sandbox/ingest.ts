@@ -82,8 +82,9 @@ async function unseenExecs(
   const lost = all.filter(
     ({ exec_id, started_at }) => !store.exec(sandboxId, exec_id) && first && started_at <= first.at,
   );
-  const starts = lost.map(({ exec_id, cwd, tty, started_at: at }, i): GuestFact => {
-    return { seq: oldest - lost.length + i, at, kind: "exec.started", exec_id, command: "", cwd, tty };
+  // Where it ran is left out like its words: the list shows it with the values of the env that a fact hides.
+  const starts = lost.map(({ exec_id, tty, started_at: at }, i): GuestFact => {
+    return { seq: oldest - lost.length + i, at, kind: "exec.started", exec_id, command: "", cwd: "", tty };
   });
   const known = new Map(all.map((exec) => [exec.exec_id, exec]));
   const ends = [...open, ...lost]

@@ -39,7 +39,8 @@ type Exec struct {
 	cwd     string
 	tty     bool
 	meta    json.RawMessage
-	command string
+	command string // as facts tell it
+	toldCwd string // as facts tell it, too
 	gid     int
 	match   proc.Match
 	main    *proc.Process

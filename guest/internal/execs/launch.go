@@ -18,7 +18,7 @@ import (
 func (r *Registry) launch(ctx context.Context, e *Exec, req *Request, stdin []byte) error {
 	env, secrets := r.Env.compose(req.Env, req.Tty != nil)
 	e.cwd, e.tty, e.meta = resolveDir(r.Workdir, req.Cwd), req.Tty != nil, req.Meta
-	e.command = req.summary(secrets)
+	e.command, e.toldCwd = req.summary(secrets), toldDir(e.cwd, r.Workdir, secrets)
 	e.gid = r.Gids.Next()
 
 	spec := proc.Spec{Argv: req.Argv, Env: flatten(env), Dir: e.cwd, Gid: e.gid, Tty: e.tty}

@@ -149,7 +149,7 @@ func (r *Registry) note(e *Exec) {
 	r.order = append(r.order, e)
 	r.mu.Unlock()
 	r.Facts.Record("exec.started", facts.Fields{
-		"exec_id": e.ID, "command": e.command, "cwd": e.cwd, "tty": e.tty, "meta": e.metaOrNull(),
+		"exec_id": e.ID, "command": e.command, "cwd": e.toldCwd, "tty": e.tty, "meta": e.metaOrNull(),
 		"started_at": facts.Stamp(e.startedAt),
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -205,4 +206,10 @@ func resolveDir(workdir, cwd string) string {
 		return filepath.Clean(cwd)
 	}
 	return filepath.Join(workdir, cwd)
+}
+
+// toldDir is the directory as facts tell it. A value that is a part of the workdir's own name, as of PYTHONPATH, hides nothing.
+func toldDir(dir, workdir string, secrets []string) string {
+	known := func(value string) bool { return strings.Contains(workdir, value) }
+	return redact(dir, slices.DeleteFunc(slices.Clone(secrets), known))
 }

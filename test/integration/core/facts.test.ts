@@ -367,6 +367,11 @@ it("execs whose starts left the guest's log unread are told all the same, once, 
   expect(execs.sort()).toEqual(
     ["1", "2", "3"].flatMap((n) => startedAndEnded.map((type) => `${type} ${ex(process, n)}`)).sort(),
   );
-  expect(told(process.store, id, "exec.started").map(({ command }) => command)).toEqual(["", "", "true"]);
+  // The list that tells of them shows neither their words nor where they ran as facts do.
+  expect(told(process.store, id, "exec.started").map(({ command, cwd }) => [command, cwd])).toEqual([
+    ["", ""],
+    ["", ""],
+    ["true", "/workspace"],
+  ]);
   expect((await process.service.execList(id, call)).execs).toHaveLength(3);
 });

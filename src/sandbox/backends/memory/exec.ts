@@ -87,16 +87,14 @@ export class FakeExec {
     return this.#end === undefined;
   }
 
-  /** The words a fact shows: without values of the sandbox's env and of its own. */
-  words(env: ReadonlyMap<string, string>): string {
-    const secrets = [...env.values(), ...Object.values(this.request.env ?? {})].filter((value) => value.length >= 5);
-    return secrets
-      .sort((a, b) => b.length - a.length)
-      .reduce(
-        (text, secret) => text.replaceAll(secret, "***"),
-        this.request.command ?? (this.request.argv ?? []).join(" "),
-      )
-      .slice(0, 256);
+  /** What a fact shows of the words and of where they ran: without values of the sandbox's env and of its own. */
+  told(env: ReadonlyMap<string, string>): { command: string; cwd: string } {
+    const secrets = [...env.values(), ...Object.values(this.request.env ?? {})]
+      .filter((value) => value.length >= 5)
+      .sort((a, b) => b.length - a.length);
+    const hidden = (text: string) => secrets.reduce((shown, secret) => shown.replaceAll(secret, "***"), text);
+    const words = this.request.command ?? (this.request.argv ?? []).join(" ");
+    return { command: hidden(words).slice(0, 256), cwd: hidden(this.#around.cwd) };
   }
 
   /** Ends the tree: the main program and what it left running. */

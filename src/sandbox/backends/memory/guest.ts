@@ -100,10 +100,8 @@ export class FakeGuest {
     this.execs.set(id, exec);
     this.#execsTotal += 1;
     const { meta, tty } = request;
-    this.facts.add("exec.started", {
-      ...{ exec_id: id, command: exec.words(this.env), cwd, tty: tty !== undefined, meta },
-      started_at: exec.view().started_at,
-    });
+    const started = { exec_id: id, ...exec.told(this.env), tty: tty !== undefined, meta };
+    this.facts.add("exec.started", { ...started, started_at: exec.view().started_at });
     this.lease.touch();
     return exec;
   }
