@@ -1,8 +1,9 @@
-// Says which sandboxes run out of memory, and which command it cost:  node examples/alert-on-oom.mjs
+// Says which sandboxes run out of memory, and which command it cost:  node examples/alert-on-oom.mjs [tenant]
 // Subscribes to two kinds of events only; the server filters, so that this costs nothing however busy the hosts are.
-import { connect } from "@nats-io/transport-node";
+import { connectNats } from "./connect.mjs";
 
-const nc = await connect({ servers: process.env.NATS_URL ?? "127.0.0.1:4222", maxReconnectAttempts: -1 });
+const tenant = process.argv[2] ?? "*";
+const nc = await connectNats();
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => nc.drain());
 
 const mebibytes = (bytes) => (bytes === null ? "an unknown amount" : `${Math.round(bytes / 2 ** 20)} MiB`);
@@ -15,7 +16,7 @@ const alerts = {
 };
 
 const listen = async ([action, describe]) => {
-  for await (const message of nc.subscribe(`chorus.sandbox.v1.*.*.*.${action}`)) {
+  for await (const message of nc.subscribe(`chorus.sandbox.v1.*.${tenant}.*.${action}`)) {
     const text = describe(message.json().data);
     if (text) console.log(text);
   }

@@ -1,13 +1,13 @@
-// Handles every event once, across restarts of itself and of NATS:  node examples/durable-consumer.mjs <file>
+// Handles every event once, across restarts of itself and of NATS:  node examples/durable-consumer.mjs <file> [name] [filter_subject]
 // A JetStream durable remembers how far it is; an event is acknowledged once its effect is safe. Effects and ids are appended
 // to the file together, and the ids are read back at start, so that what is delivered again changes nothing.
 import { appendFileSync, fsyncSync, openSync, readFileSync } from "node:fs";
-import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
-import { connect } from "@nats-io/transport-node";
+import { setTimeout as sleep } from "node:timers/promises";
+import { AckPolicy, DeliverPolicy, JetStreamApiCodes, jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { connectNats } from "./connect.mjs";
 
 const stream = "CHORUS_SANDBOX_EVENTS";
-const durable = "example-ledger";
-const file = process.argv[2] ?? "events.ndjson";
+const [file = "events.ndjson", durable = "example-ledger", filter] = process.argv.slice(2);
 
 /** Ids already handled. A real consumer keeps them beside its effects, for at least the stream's max_age of 7 days. */
 const handled = new Set();
@@ -17,16 +17,32 @@ const kept = readFileSync(file, "utf8");
 if (kept !== "" && !kept.endsWith("\n")) appendFileSync(ledger, "\n");
 for (const line of kept.split("\n")) handled.add(/^(\S+) .*\}$/.exec(line)?.[1]);
 
-const nc = await connect({ servers: process.env.NATS_URL ?? "127.0.0.1:4222", maxReconnectAttempts: -1 });
-const manager = await jetstreamManager(nc);
-await manager.consumers.add(stream, {
+const nc = await connectNats();
+// To look whether there is JetStream is a right of its own, which a consumer does not need.
+const manager = await jetstreamManager(nc, { checkAPI: false });
+const config = {
   durable_name: durable,
   ack_policy: AckPolicy.Explicit,
   deliver_policy: DeliverPolicy.All,
   // One unacknowledged event at a time keeps the order through redeliveries.
   max_ack_pending: 1,
   ack_wait: 10_000_000_000, // nanoseconds
-});
+  ...(filter && { filter_subject: filter }),
+};
+
+for (let waiting = false; !(await isAdded()); waiting = true) {
+  if (!waiting) console.error(`waiting for the stream ${stream}: it appears with the first server's first call`);
+  await sleep(1_000);
+}
+
+async function isAdded() {
+  try {
+    return await manager.consumers.add(stream, config);
+  } catch (error) {
+    if (error.code === JetStreamApiCodes.StreamNotFound) return undefined;
+    throw error;
+  }
+}
 
 const consumer = await jetstream(nc).consumers.get(stream, durable);
 const messages = await consumer.consume();

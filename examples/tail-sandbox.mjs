@@ -1,12 +1,12 @@
-// Prints what happens to one sandbox, or to all, as it happens:  node examples/tail-sandbox.mjs [sandbox_id]
+// Prints what happens to one sandbox, or to all, as it happens:  node examples/tail-sandbox.mjs [sandbox_id] [tenant]
 // A core NATS subscription: stats included, nothing from before it started, nothing while it is disconnected.
-import { connect } from "@nats-io/transport-node";
+import { connectNats } from "./connect.mjs";
 
-const sandbox = process.argv[2] ?? "*";
-const nc = await connect({ servers: process.env.NATS_URL ?? "127.0.0.1:4222", maxReconnectAttempts: -1 });
+const [sandbox = "*", tenant = "*"] = process.argv.slice(2);
+const nc = await connectNats();
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => nc.drain());
 
-const events = nc.subscribe(`chorus.sandbox.v1.*.*.${sandbox}.>`);
+const events = nc.subscribe(`chorus.sandbox.v1.*.${tenant}.${sandbox}.>`);
 await nc.flush();
 console.error(`listening on ${events.getSubject()}`);
 

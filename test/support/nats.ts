@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { Writable } from "node:stream";
 import { AckPolicy, connect, DeliverPolicy, type NatsConnection } from "nats";
 import { pino } from "pino";
@@ -30,6 +31,14 @@ export async function crash(server: NatsServer): Promise<void> {
 /** The same server again: port, store and whatever configuration. */
 export const again = (server: NatsServer, options: Parameters<typeof startNats>[0] = {}): Promise<NatsServer> =>
   startNats({ port: server.port, storeDir: server.storeDir, ...options });
+
+/** The configuration that docs/events.md recommends, as it stands there. */
+export function documentedPermissions(): string {
+  const text = readFileSync(new URL("../../docs/events.md", import.meta.url), "utf8");
+  const config = /```conf\n([\s\S]*?)```/.exec(text)?.[1];
+  if (config === undefined) throw new Error("docs/events.md has no configuration");
+  return config.replaceAll("<host>", "h1").replaceAll("<tenant>", "acme").replaceAll("<secret>", "s");
+}
 
 export interface Line {
   level: string;

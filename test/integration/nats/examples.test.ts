@@ -1,12 +1,13 @@
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { createUser } from "@nats-io/nkeys";
 import { afterEach, expect, it } from "vitest";
 import { startNats } from "../../../scripts/lib/nats.mjs";
 import { eventually } from "../../support/eventually.ts";
-import { again, crash, relaying } from "../../support/nats.ts";
+import { again, crash, documentedPermissions, relaying } from "../../support/nats.ts";
 import { MemoryJournal } from "../../support/nats-journal.ts";
 
 const open: AsyncDisposable[] = [];
@@ -14,9 +15,11 @@ afterEach(async () => {
   for (const resource of open.splice(0).reverse()) await resource[Symbol.asyncDispose]();
 });
 
-async function start(url: string, name: string, ...args: string[]) {
+async function start(to: string | Record<string, string>, name: string, ...args: string[]) {
   const script = fileURLToPath(new URL(`../../../examples/${name}.mjs`, import.meta.url));
-  const child = spawn(process.execPath, [script, ...args], { env: { ...process.env, NATS_URL: url } });
+  const child = spawn(process.execPath, [script, ...args], {
+    env: { ...process.env, ...(typeof to === "string" ? { NATS_URL: to } : to) },
+  });
   let out = "";
   let err = "";
   child.stdout.on("data", (chunk) => {
@@ -39,7 +42,7 @@ async function start(url: string, name: string, ...args: string[]) {
     if (child.exitCode !== null) throw new Error(err);
     return err.includes("\n");
   });
-  return { lines: () => out.split("\n").filter(Boolean), end };
+  return { lines: () => out.split("\n").filter(Boolean), said: () => err, end };
 }
 
 async function setUp() {
@@ -78,6 +81,49 @@ it("alert-on-oom speaks of nothing else", async () => {
     "OOM killed in sb_1 of default: make",
   ]);
   expect(await end("SIGTERM")).toBe(0);
+});
+
+it("a tenant follows its own with the documented rights, from before there is a stream, past a server that is down", async () => {
+  const server = await startNats({ config: documentedPermissions() });
+  open.push(server);
+  const folder = mkdtempSync(join(tmpdir(), "chorus-example-"));
+  const file = join(folder, "ledger");
+  const ledger = () => (existsSync(file) ? readFileSync(file, "utf8").split("\n").filter(Boolean) : []);
+  const { host } = new URL(server.url);
+  const login = { NATS_URL: `127.0.0.1:1, ${host}`, NATS_USER: "acme", NATS_PASSWORD: "s" };
+  const tail = await start(login, "tail-sandbox", "*", "acme");
+  const own = ["acme-exec", "chorus.sandbox.v1.*.acme.*.exec.*"];
+  const consumer = await start(`nats://acme:s@127.0.0.1:1,${host}`, "durable-consumer", file, ...own);
+  expect(consumer.said()).toContain("waiting for the stream CHORUS_SANDBOX_EVENTS: ");
+
+  const journal = new MemoryJournal();
+  open.push(relaying({ servers: [server.url], user: "sandbox-host", password: "s" }, journal));
+  journal.emit("sb_1", { tenant: "other" });
+  journal.emit("sb_2", { tenant: "acme" });
+  await eventually("its own is handled", () => ledger().length > 0);
+  await eventually("its own is heard", () => tail.lines().length > 0);
+  expect([...ledger(), ...tail.lines()].filter((line) => !line.includes("sb_2"))).toEqual([]);
+  expect(consumer.said().match(/waiting/g)).toHaveLength(1);
+  expect(await consumer.end("SIGTERM")).toBe(0);
+  rmSync(folder, { recursive: true });
+});
+
+it("a credentials file is a login", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "chorus-example-"));
+  const creds = join(folder, "user.creds");
+  const user = createUser();
+  const seed = Buffer.from(user.getSeed()).toString();
+  writeFileSync(
+    creds,
+    `-----BEGIN NATS USER JWT-----\nnone\n------END NATS USER JWT------\n\n` +
+      `-----BEGIN USER NKEY SEED-----\n${seed}\n------END USER NKEY SEED------\n`,
+  );
+  // A server without operators looks at the key only.
+  const server = await startNats({ config: `authorization { users = [ { nkey: ${user.getPublicKey()} } ] }` });
+  open.push(server);
+  const { said } = await start({ NATS_URL: server.url, NATS_CREDS: creds }, "alert-on-oom");
+  expect(said()).toContain("watching");
+  rmSync(folder, { recursive: true });
 });
 
 it("durable-consumer handles each event once, in order, over its own death and that of NATS", async () => {

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { AckPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { expect, it } from "vitest";
@@ -6,19 +5,11 @@ import { startNats } from "../../../scripts/lib/nats.mjs";
 import { startPublisher } from "../../../src/events/publisher.ts";
 import { streamName } from "../../../src/events/stream.ts";
 import { eventually } from "../../support/eventually.ts";
-import { again, crash, read, recordingLogger, relaying } from "../../support/nats.ts";
+import { again, crash, documentedPermissions, read, recordingLogger, relaying } from "../../support/nats.ts";
 import { MemoryJournal, MemoryRoles } from "../../support/nats-journal.ts";
 
-/** The configuration that docs/events.md recommends, as it stands there. */
-function documented(): string {
-  const text = readFileSync(new URL("../../../docs/events.md", import.meta.url), "utf8");
-  const config = /```conf\n([\s\S]*?)```/.exec(text)?.[1];
-  if (config === undefined) throw new Error("docs/events.md has no configuration");
-  return config.replaceAll("<host>", "h1").replaceAll("<tenant>", "acme").replaceAll("<secret>", "s");
-}
-
 it("the documented permissions let a host publish, and a tenant consume its own events only", async () => {
-  await using server = await startNats({ config: documented() });
+  await using server = await startNats({ config: documentedPermissions() });
   const journal = new MemoryJournal();
   const login = { servers: [server.url], user: "sandbox-host", password: "s" };
   await using host = relaying(login, journal);
