@@ -28,7 +28,7 @@ export function counted(core: Core, record: SandboxRecord, sort: keyof typeof so
 
 /** Tells that a limit was met; of an exec when it is one the guest may speak of. Returns the record after it. */
 export function tellLimit(core: Core, tx: Tx, record: SandboxRecord, fact: LimitFact): SandboxRecord {
-  const met = limitMet(fact);
+  const met = limitMet(fact, record);
   if (!met) return record;
   const id = record.sandbox_id;
   const exec = fact.exec_id ? tx.exec(id, fact.exec_id) : undefined;
@@ -85,8 +85,10 @@ const limitKinds = ["cpu", "pids", "workspace", "time", "output"] as const;
 const actions = { cpu: "throttled", pids: "none", workspace: "none", time: "killed", output: "none" } as const;
 
 /** Undefined for a kind that a newer guest knows of. */
-function limitMet(fact: LimitFact): Met | undefined {
-  if (fact.kind === "oom") return { kind: "memory", limit: null, observed: fact.oom_kills, action: "killed" };
+function limitMet(fact: LimitFact, { resources }: SandboxRecord): Met | undefined {
+  if (fact.kind === "oom") {
+    return { kind: "memory", limit: resources.memory_mb * 2 ** 20, observed: fact.oom_kills, action: "killed" };
+  }
   const { limit: kind, max, observed } = fact;
   if (!isOneOf(limitKinds, kind)) return undefined;
   return { kind, limit: max ?? null, observed: observed ?? null, action: actions[kind] };

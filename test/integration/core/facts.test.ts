@@ -251,6 +251,8 @@ it("a sandbox that lives long tells of each exec's limits and of its end, and th
   expect(count("limit.reached")).toBe(1_100);
   expect(warned).not.toHaveBeenCalled();
   await tell(...ids.map(() => (n: number) => fact(n, { kind: "oom", oom_kills: n })));
+  const { memory_mb } = recordOf(process.store, id).resources;
+  expect(told(process.store, id, "limit.oom")[0]).toMatchObject({ kind: "memory", limit: memory_mb * 2 ** 20 });
   expect(count("limit.oom")).toBe(1_000);
   expect(warned.mock.calls).toEqual([[{ sandbox_id: id }, expect.stringContaining("unasked")]]);
   const victim = ex(process, "victim");
