@@ -200,7 +200,7 @@ func TestHugeSparseFile(t *testing.T) {
 	g := serve(t)
 	g.run("truncate -s 3G sparse; printf end >> sparse; (echo one; echo two) > lines; truncate -s 3G lines")
 	begin := time.Now()
-	if h, content := g.read(fmt.Sprintf("path=sparse&offset=%d", 3<<30)); content != "end" || h["file"].(object)["size_bytes"] != float64(3<<30+3) {
+	if h, content := g.read(fmt.Sprintf("path=sparse&offset=%d", 3<<30)); content != "end" || h["omitted"] != false || h["file"].(object)["size_bytes"] != float64(3<<30+3) {
 		t.Errorf("%v %q", h, content)
 	}
 	if took := time.Since(begin); took > limit(200*time.Millisecond) {
@@ -222,17 +222,18 @@ func TestLines(t *testing.T) {
 	for _, c := range []struct {
 		query, content           string
 		start, end, next, cutted float64
+		omitted                  bool
 	}{
-		{"line_start=1", "one\ntwo\n" + long[:4000] + "\nfour\nlast", 1, 5, 0, 1},
-		{"line_start=2&line_end=2", "two\n", 2, 2, 3, 0},
-		{"line_start=4&line_end=99", "four\nlast", 4, 5, 0, 0},
-		{"line_end=1", "one\n", 1, 1, 2, 0},
-		{"line_start=1&max_bytes=9", "one\ntwo\n", 1, 2, 3, 0},
-		{"line_start=3&max_bytes=9", long[:8], 3, 3, 4, 1},
+		{"line_start=1", "one\ntwo\n" + long[:4000] + "\nfour\nlast", 1, 5, 0, 1, true},
+		{"line_start=2&line_end=2", "two\n", 2, 2, 3, 0, false},
+		{"line_start=4&line_end=99", "four\nlast", 4, 5, 0, 0, false},
+		{"line_end=1", "one\n", 1, 1, 2, 0, false},
+		{"line_start=1&max_bytes=9", "one\ntwo\n", 1, 2, 3, 0, true},
+		{"line_start=3&max_bytes=9", long[:8], 3, 3, 4, 1, true},
 	} {
 		h, content := g.read("path=f&" + c.query)
 		next, _ := h["next_line"].(float64)
-		if content != c.content || h["line_start"] != c.start || h["line_end"] != c.end || next != c.next || h["cut_lines"] != c.cutted || h["total_lines"] != 5.0 {
+		if content != c.content || h["line_start"] != c.start || h["line_end"] != c.end || next != c.next || h["cut_lines"] != c.cutted || h["omitted"] != c.omitted || h["total_lines"] != 5.0 {
 			t.Errorf("%s: %v %.40q", c.query, h, content)
 		}
 	}

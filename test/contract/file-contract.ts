@@ -69,6 +69,23 @@ export function fileContract(house: () => ContractHouse): void {
     await expect(behind).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
   });
 
+  test("what was asked for and is not there is said, and nothing else is", async () => {
+    await write("lines", "one\ntwo\nthree\n");
+    const omitted = async (request: { line_start?: number; line_end?: number; offset?: number }, max_bytes = 1000) =>
+      (await guest.readFile({ path: "lines", max_bytes, ...request })).omitted;
+    expect(await omitted({ line_start: 2, line_end: 2 })).toBe(false);
+    expect(await omitted({ line_start: 3, line_end: 99 })).toBe(false);
+    expect(await omitted({ line_start: 2 })).toBe(false);
+    expect(await omitted({ offset: 4 })).toBe(false);
+    expect(await omitted({ line_start: 1 }, 8)).toBe(true);
+    expect(await omitted({ line_start: 1, line_end: 2 }, 8)).toBe(false);
+    expect(await omitted({ line_start: 1, line_end: 3 }, 8)).toBe(true);
+    expect(await omitted({ offset: 4 }, 4)).toBe(true);
+    await write("lines", `one\n${"x".repeat(5000)}\n`);
+    expect(await omitted({ line_start: 1, line_end: 1 })).toBe(false);
+    expect(await omitted({ line_start: 2, line_end: 2 }, 10_000)).toBe(true);
+  });
+
   test("long lines are cut and counted", async () => {
     await write("wide", `${"x".repeat(5000)}\nshort\n`);
     const read = await guest.readFile({ path: "wide", line_start: 1, max_bytes: 10_000 });

@@ -210,5 +210,5 @@ func (l *lineReader) report(h *ReadHeader, whole bool) {
 	if next := last + 1; !whole || next <= l.total() {
 		h.NextLine = &next
 	}
-	h.Omitted = first > 1 || h.NextLine != nil || l.cut > 0
+	h.Omitted = l.cut > 0 || h.NextLine != nil && (l.last == 0 || last < l.last)
 }

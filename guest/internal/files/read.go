@@ -33,8 +33,9 @@ type ReadHeader struct {
 	TotalLines *int64 `json:"total_lines,omitempty"`
 	NextLine   *int64 `json:"next_line,omitempty"`
 	NextOffset *int64 `json:"next_offset,omitempty"`
-	Omitted    bool   `json:"omitted"`
-	CutLines   int    `json:"cut_lines"`
+	// Omitted tells whether something of what was asked for is missing; the rest of the file does not count.
+	Omitted  bool `json:"omitted"`
+	CutLines int  `json:"cut_lines"`
 }
 
 // Read returns a part of a regular file.
@@ -83,7 +84,7 @@ func readRange(fd int, size int64, r ReadRequest, h *ReadHeader) ([]byte, error)
 	if end < size || size == 0 && int64(n) == r.MaxBytes {
 		h.NextOffset = &end
 	}
-	h.Omitted = r.Offset > 0 || h.NextOffset != nil
+	h.Omitted = h.NextOffset != nil
 	return buf[:n], nil
 }
 
