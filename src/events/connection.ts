@@ -134,8 +134,11 @@ class Link implements NatsLink {
     for await (const status of statuses) {
       if (status.type === "disconnect") this.#wentDown();
       else if (status.type === "reconnect") this.#wentUp(nc);
-      else if (status.type === "staleConnection") this.#trouble("the server no longer answers");
       else if (status.type === "error") this.#trouble(status.error);
+      else if (status.type === "staleConnection") {
+        this.#wentDown();
+        this.#trouble("the server no longer answers");
+      }
     }
     const reason = await nc.closed();
     this.#wentDown();
@@ -159,6 +162,8 @@ class Link implements NatsLink {
     if (this.#session === undefined) return;
     const { end } = this.#session;
     this.#session = undefined;
+    // What the session was refused is not why it is over.
+    this.#error = undefined;
     this.#said.clear();
     end.abort();
     if (!this.#stop.signal.aborted) this.#logger.warn("disconnected from NATS; events wait in the journal");

@@ -41,13 +41,17 @@ export function startPublisher({ login, store, host, tenant, hostUp, logger }: P
   // The one to relay speaks for the host, also while there is no stream to relay to.
   const speaks = () => ["no_stream", "relaying"].includes(relay.status().state);
   const live = startLive({ link, host, tenant, hostUp, speaks });
+  const reason = () => {
+    const { connected, error } = link.status();
+    if (!connected) return error ?? "this server is not connected to NATS";
+    const { blocked, error: noStream } = relay.status();
+    return error ?? noStream ?? blocked[0]?.error ?? "the server that relays logs the reason";
+  };
   const undelivered = () => {
     const { cursor } = store.journal.relayCursor(target);
     const [next] = store.journal.after(cursor, { limit: 1 });
     if (next === undefined || Date.now() - madeAt(next.id) < lateMs) return undefined;
-    const { blocked, error } = relay.status();
-    const why = link.status().error ?? error ?? blocked[0]?.error ?? "the server that relays logs the reason";
-    return `NATS has not taken the events after ${cursor} yet (${why}); here they are whole, and they go there later.`;
+    return `NATS has not taken the events after ${cursor} yet (${reason()}); here they are whole, and they go there later.`;
   };
   let disposed: Promise<void> | undefined;
   const dispose = async () => {

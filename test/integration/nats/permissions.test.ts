@@ -65,6 +65,7 @@ it("what a revoked login or right keeps from NATS is told, by every process, unt
   expect(two.undelivered()).toMatch(/not taken the events after 0 yet .*the server that relays logs/);
 
   await crash(server);
+  await eventually("its absence is told", () => one.undelivered()?.includes("(this server is not connected to NATS)"));
   server = await again(server, { config: `authorization { user: "other", password: "other" }` });
   await eventually("the login is refused", () => /authoriz/i.test(two.undelivered() ?? ""));
   await crash(server);
