@@ -51,15 +51,16 @@ func TestWhatCannotStart(t *testing.T) {
 	for name, c := range map[string]struct {
 		req   object
 		errno string
+		kind  any
 	}{
-		"no program":    {object{"argv": []string{"no-such-program"}}, "ENOENT"},
-		"no file":       {object{"argv": []string{"/no/such/file"}}, "ENOENT"},
-		"no cwd":        {object{"command": "true", "cwd": "missing"}, "ENOENT"},
-		"cwd is a file": {object{"command": "true", "cwd": "/etc/passwd"}, "ENOTDIR"},
-		"not a program": {object{"argv": []string{"/etc/passwd"}}, "EACCES"},
+		"no program":    {object{"argv": []string{"no-such-program"}}, "ENOENT", nil},
+		"no file":       {object{"argv": []string{"/no/such/file"}}, "ENOENT", nil},
+		"no cwd":        {object{"command": "true", "cwd": "missing"}, "ENOENT", "cwd"},
+		"cwd is a file": {object{"command": "true", "cwd": "/etc/passwd"}, "ENOTDIR", "cwd"},
+		"not a program": {object{"argv": []string{"/etc/passwd"}}, "EACCES", nil},
 	} {
 		out := g.refused("EXEC_NOT_STARTED", "POST", "/v1/execs/"+newID(), c.req)
-		if out["errno"] != c.errno {
+		if out["errno"] != c.errno || out["kind"] != c.kind {
 			t.Errorf("%s: %v", name, out)
 		}
 	}

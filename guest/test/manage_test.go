@@ -104,7 +104,9 @@ func TestCopy(t *testing.T) {
 	if out := g.manage(object{"op": "copy", "path": "d/f", "dest": "p/q/f2"}); out["entries"] != 1.0 {
 		t.Errorf("%v", out)
 	}
-	g.unmanaged("FILE_INVALID", object{"op": "copy", "path": "d", "dest": "d2"})
+	if out := g.unmanaged("FILE_INVALID", object{"op": "copy", "path": "d", "dest": "d2"}); out["kind"] != "needs_recursive" {
+		t.Errorf("%v", out)
+	}
 	if out := g.manage(object{"op": "copy", "path": "d", "dest": "d2", "recursive": true}); out["entries"] != 10.0 {
 		t.Errorf("%v", out)
 	}
@@ -138,7 +140,7 @@ func TestDelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.sh(`mkdir -p d/e/f empty closed outer; touch d/1 d/e/2 $'d/new\nline' d/-rf outer/keep; ln -s ../outer d/out; ln -s d link; mkdir closed/in; chmod 0 closed empty; mkfifo d/fifo`)
-	if out := g.unmanaged("FILE_INVALID", object{"op": "delete", "path": "d"}); out["kind"] != "directory_not_empty" {
+	if out := g.unmanaged("FILE_INVALID", object{"op": "delete", "path": "d"}); out["kind"] != "needs_recursive" {
 		t.Errorf("%v", out)
 	}
 	g.manage(object{"op": "delete", "path": "link", "recursive": true})

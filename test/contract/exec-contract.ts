@@ -82,6 +82,14 @@ export function execContract(house: () => ContractHouse): void {
     expect(facts.filter(({ kind }) => kind !== "boot")).toEqual([]);
   });
 
+  test.each(["missing", "file"])("a command does not start in a %s, and where it would is said", async (cwd) => {
+    await guest.writeFiles([{ path: "file", bytes: Buffer.from("") }]);
+    const next = expect.stringContaining("`cwd`");
+    await expect(guest.startExec(id, { command: "true", cwd }, wait)).rejects.toMatchObject({
+      ...{ code: "EXEC_NOT_STARTED", message: expect.stringContaining("cwd "), next },
+    });
+  });
+
   test("a view is answered when there is output beyond its offset", async () => {
     await guest.startExec(id, { command: "cat", keep_stdin: true }, {});
     const first = guest.viewExec(id, { ...wait, until: "output" });

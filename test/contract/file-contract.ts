@@ -223,6 +223,7 @@ export function fileContract(house: () => ContractHouse): void {
     await write("x/f", "f", { mode: "0700" });
     await expect(guest.manageFiles({ op: "copy", path: "x", dest: "z" })).rejects.toMatchObject({
       code: "FILE_INVALID",
+      next: expect.stringContaining("recursive: true"),
     });
     expect(await guest.manageFiles({ op: "copy", path: "x", dest: "new/z", recursive: true })).toMatchObject({
       entries: 3,
@@ -233,7 +234,10 @@ export function fileContract(house: () => ContractHouse): void {
     });
     expect(await guest.manageFiles({ op: "move", path: "x/f", dest: "g" })).toMatchObject({ path: "g", entries: 1 });
     await expect(guest.stat("x/f")).rejects.toMatchObject({ code: "FILE_NOT_FOUND" });
-    await expect(guest.manageFiles({ op: "delete", path: "new" })).rejects.toMatchObject({ code: "FILE_INVALID" });
+    await expect(guest.manageFiles({ op: "delete", path: "new" })).rejects.toMatchObject({
+      code: "FILE_INVALID",
+      next: expect.stringContaining("recursive: true"),
+    });
     expect(await guest.manageFiles({ op: "delete", path: "new", recursive: true })).toMatchObject({ entries: 4 });
     await expect(guest.manageFiles({ op: "delete", path: "/workspace", recursive: true })).rejects.toMatchObject({
       code: "PERMISSION_DENIED",

@@ -40,7 +40,7 @@ func (r *Registry) launch(ctx context.Context, e *Exec, req *Request, stdin []by
 	if err := r.begin(e, req, spec, wiring, stdin); err != nil {
 		wiring.closeOurs()
 		r.Watch.Finish(e.ID, false)
-		return r.explain(ctx, err, spec.Path, e.cwd)
+		return r.explain(ctx, err, spec.Path, e.cwd, req.Command != nil)
 	}
 	r.Activity()
 	return nil

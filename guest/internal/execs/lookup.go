@@ -47,7 +47,7 @@ func (r *Registry) lookup(ctx context.Context, name, search, cwd string) (string
 }
 
 // explain says which of the steps of a start failed; the kernel only gives a number.
-func (r *Registry) explain(ctx context.Context, err error, path, cwd string) error {
+func (r *Registry) explain(ctx context.Context, err error, path, cwd string, byShell bool) error {
 	var refused *fault.Error
 	if errors.As(err, &refused) {
 		return refused
@@ -64,10 +64,14 @@ func (r *Registry) explain(ctx context.Context, err error, path, cwd string) err
 			dirErr = syscall.ENOTDIR
 		}
 	})
+	kind := ""
 	switch {
 	case dirErr != nil:
-		name = errnoName(dirErr)
+		kind, name = "cwd", errnoName(dirErr)
 		message = "cwd " + fault.Clip(cwd, 128) + ": " + dirErr.Error()
+	case errors.Is(err, syscall.ENOENT) && byShell:
+		kind = "shell"
+		message = path + ": the image has no shell, or none that can start here"
 	case errors.Is(err, syscall.ENOENT):
 		message = path + ": no such program, or its interpreter (first line, dynamic loader) is missing"
 	case errors.Is(err, syscall.EACCES):
@@ -81,7 +85,11 @@ func (r *Registry) explain(ctx context.Context, err error, path, cwd string) err
 	case errors.Is(err, syscall.ENOMEM):
 		message = "not enough memory to start a process"
 	}
-	return fault.New(fault.ExecNotStarted, "%s", message).With("errno", name)
+	refused = fault.New(fault.ExecNotStarted, "%s", message).With("errno", name)
+	if kind != "" {
+		refused = refused.With("kind", kind)
+	}
+	return refused
 }
 
 var errnoNames = map[syscall.Errno]string{

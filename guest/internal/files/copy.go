@@ -124,7 +124,7 @@ func (c *copier) take(n node, to int, name string) error {
 
 func (c *copier) takeDir(n node, to int, name string, st *syscall.Stat_t) error {
 	if !c.recursive {
-		return fault.New(fault.FileInvalid, "%s: is a directory; copying it needs recursive", n.path).With("kind", "dir")
+		return fault.New(fault.FileInvalid, "%s: is a directory; copying it needs recursive", n.path).With("kind", "needs_recursive")
 	}
 	if c.entries > 0 && same(st, &c.root) {
 		return nil // the copy itself, which somebody has moved to where it is copied from

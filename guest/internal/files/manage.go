@@ -175,7 +175,7 @@ func (f *Files) delete(ctx context.Context, path string, recursive bool) (entrie
 		err = sys.Unlinkat(p.dir, p.name, st.Mode&syscall.S_IFMT == syscall.S_IFDIR)
 		if err == syscall.ENOTEMPTY || err == syscall.EEXIST {
 			if again = recursive; !again {
-				return fault.New(fault.FileInvalid, "%s: the directory is not empty; deleting it needs recursive", path).With("kind", "directory_not_empty")
+				return fault.New(fault.FileInvalid, "%s: the directory is not empty; deleting it needs recursive", path).With("kind", "needs_recursive")
 			}
 			return nil
 		}

@@ -146,6 +146,17 @@ describe("a refusal", () => {
     });
   });
 
+  test.each([
+    [422, "EXEC_NOT_STARTED", "cwd", /file_manage .*mkdir.*`cwd`/],
+    [422, "EXEC_NOT_STARTED", "shell", /`argv`/],
+    [422, "EXEC_NOT_STARTED", "constructor", /program's name/],
+    [422, "FILE_INVALID", "needs_recursive", /`recursive: true`/],
+    [422, "FILE_INVALID", "dir", /file_list/],
+  ])("%i %s of kind %s says what to do about it", async (status, code, kind, next) => {
+    const refused = refusing(status, { code, message: "no", kind }).stat("a");
+    await expect(refused).rejects.toMatchObject({ code, next: expect.stringMatching(next) });
+  });
+
   test("details may stand below `details`", async () => {
     const guest = refusing(507, { code: "LIMIT_EXCEEDED", message: "full", details: { kind: "workspace" } });
     await expect(guest.stat("a")).rejects.toMatchObject({ next: expect.stringContaining("workspace_mb") });

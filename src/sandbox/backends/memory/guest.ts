@@ -79,8 +79,8 @@ export class FakeGuest {
     if (known) return known;
     this.refusePaused();
     const cwd = this.files.resolve(request.cwd ?? workdir);
-    if (this.files.stat(cwd).type !== "dir")
-      throw new Fault("EXEC_NOT_STARTED", `${cwd}: not a directory`, { errno: "ENOTDIR" });
+    const errno = !this.files.has(cwd) ? "ENOENT" : this.files.stat(cwd).type !== "dir" ? "ENOTDIR" : undefined;
+    if (errno) throw new Fault("EXEC_NOT_STARTED", `cwd ${cwd} is no directory`, { kind: "cwd", errno });
     const exec = new FakeExec(id, request, {
       clock: this.clock,
       cwd,

@@ -21,7 +21,7 @@ export function manage(files: FakeFiles, { op, path, dest, recursive = false }: 
   const isFolder = all[0]?.bytes === undefined;
   const full = isFolder && all.length > 1;
   if (!recursive && ((op === "copy" && isFolder) || (op === "delete" && full)))
-    throw new Fault("FILE_INVALID", `${path} needs recursive`, { kind: "directory_not_empty" });
+    throw new Fault("FILE_INVALID", `${path} needs recursive`, { kind: "needs_recursive" });
   if (dest !== undefined) put(files, all, from, dest);
   if (op !== "copy") for (const { at } of all) files.remove(at);
   return { path: dest ?? path, entries: op === "move" ? 1 : all.length };
