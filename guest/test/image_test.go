@@ -12,9 +12,6 @@ import (
 // withFifos makes a guest that finds a FIFO which nobody writes to in the place of each file, as an image may have it.
 func withFifos(t *testing.T, files ...string) *guest {
 	t.Helper()
-	if err := exec.Command("unshare", "-m", "true").Run(); err != nil {
-		t.Skipf("no mount namespace to be had here: %v", err)
-	}
 	g := newGuest(t)
 	fifo := g.dir + "/fifo"
 	if err := syscall.Mkfifo(fifo, 0o666); err != nil {
@@ -27,8 +24,17 @@ func withFifos(t *testing.T, files ...string) *guest {
 		}
 		script += "mount --bind " + fifo + " " + file + " && "
 	}
-	g.wrapper = []string{"unshare", "-m", "sh", "-c", script + `exec "$@"`, "sh"}
+	g.wrapper = inMounts(t, script)
 	return g
+}
+
+// inMounts runs the guest in a mount namespace of its own, after the script.
+func inMounts(t *testing.T, script string) []string {
+	t.Helper()
+	if err := exec.Command("unshare", "-m", "true").Run(); err != nil {
+		t.Skipf("no mount namespace to be had here: %v", err)
+	}
+	return []string{"unshare", "-m", "sh", "-c", script + `exec "$@"`, "sh"}
 }
 
 func (g *guest) factsFile() *os.File {
@@ -69,6 +75,23 @@ func TestImageWithFifosForFiles(t *testing.T) {
 	case <-ended:
 	case <-time.After(limit(5 * time.Second)):
 		t.Error("the guest waits for its time zone")
+	}
+}
+
+func TestImageWithoutShell(t *testing.T) {
+	g := newGuest(t)
+	g.wrapper = inMounts(t, "mount -t tmpfs tmpfs /bin && ")
+	g.launch(g.factsFile())
+	if shell := g.ok("GET", "/v1/health", nil)["shell"]; shell != "" {
+		t.Errorf("shell %v", shell)
+	}
+	out := g.refused("EXEC_NOT_STARTED", "POST", "/v1/execs/"+newID(), object{"command": "true"})
+	if out["errno"] != "ENOENT" || out["kind"] != "shell" {
+		t.Errorf("%v", out)
+	}
+	out = g.refused("EXEC_NOT_STARTED", "POST", "/v1/execs/"+newID(), object{"argv": []string{"/bin/true"}})
+	if out["errno"] != "ENOENT" || out["kind"] != nil {
+		t.Errorf("%v", out)
 	}
 }
 

@@ -1,6 +1,7 @@
 package execs
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"runtime"
@@ -23,7 +24,8 @@ func (r *Registry) launch(ctx context.Context, e *Exec, req *Request, stdin []by
 
 	spec := proc.Spec{Argv: req.Argv, Env: flatten(env), Dir: e.cwd, Gid: e.gid, Tty: e.tty}
 	if req.Command != nil {
-		spec.Path, spec.Argv = r.Shell, []string{r.Shell, "-c", *req.Command}
+		shell := cmp.Or(r.Shell, "/bin/sh") // what the image lacks may have been put there since
+		spec.Path, spec.Argv = shell, []string{shell, "-c", *req.Command}
 	} else {
 		path, err := r.lookup(ctx, req.Argv[0], env["PATH"], e.cwd)
 		if err != nil {

@@ -154,11 +154,14 @@ func (s *Sandbox) StartedAt() time.Time { return s.startedAt }
 // User is who commands run as.
 func (s *Sandbox) User() proc.User { return s.user }
 
+// shell is the one for commands; empty where the image has none.
 func shell() string {
-	if st, err := os.Stat("/bin/bash"); err == nil && st.Mode().IsRegular() {
-		return "/bin/bash"
+	for _, path := range []string{"/bin/bash", "/bin/sh"} {
+		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() {
+			return path
+		}
 	}
-	return "/bin/sh"
+	return ""
 }
 
 var errEnding = fault.New(fault.ExecNotStarted, "the sandbox is ending").With("errno", "ESHUTDOWN")
