@@ -50,6 +50,8 @@ export interface EmitOptions {
   host?: string;
   data?: Record<string, unknown>;
   time?: string;
+  /** How long ago it was made, as its id has it. */
+  ageMs?: number;
 }
 
 /** The journal's port in memory, with what a relay sees of a store that several processes share. */
@@ -59,13 +61,16 @@ export class MemoryJournal implements Journal {
   readonly #listeners = new Set<() => void>();
   readonly #cursors = new Map<string, { cursor: number; at?: string }>();
 
-  emit(sandbox_id: string, { type = "exec.started", tenant = "default", host = "h1", data, time }: EmitOptions = {}) {
+  emit(
+    sandbox_id: string,
+    { type = "exec.started", tenant = "default", host = "h1", data, time, ageMs = 0 }: EmitOptions = {},
+  ) {
     const sequence = (this.told.get(sandbox_id) ?? 0) + 1;
     this.told.set(sandbox_id, sequence);
     const common = { sandbox_id, host, tenant, labels: { app: "test" }, actor: { kind: "agent" }, state: "running" };
     const entry: JournalEntry = {
       cursor: this.#entries.length + 1,
-      id: uuidv7(),
+      id: uuidv7(Date.now() - ageMs),
       sandbox_id,
       tenant,
       host,

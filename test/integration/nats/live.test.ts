@@ -94,7 +94,7 @@ it.each([
   open.push(server);
   const heard = await heardOn(server.url, "chorus.sandbox.v1.*.*._host.host.up");
   const journal = new MemoryJournal();
-  journal.emit("sb_1", { time: new Date(Date.now() - 60_000).toISOString() });
+  journal.emit("sb_1", { ageMs: 60_000 });
   const roles = new MemoryRoles();
   const publisher = (version: string) => {
     const started = startPublisher({

@@ -4,6 +4,7 @@ import { expect, it } from "vitest";
 import { startNats } from "../../../scripts/lib/nats.mjs";
 import { startPublisher } from "../../../src/events/publisher.ts";
 import { streamName } from "../../../src/events/stream.ts";
+import { uuidv7 } from "../../../src/sandbox/ids.ts";
 import { eventually } from "../../support/eventually.ts";
 import { again, crash, documentedPermissions, read, recordingLogger, relaying } from "../../support/nats.ts";
 import { MemoryJournal, MemoryRoles } from "../../support/nats-journal.ts";
@@ -58,9 +59,9 @@ it("what a revoked login or right keeps from NATS is told, by every process, unt
   await eventually("it is refused", () => one.status().relay.blocked.length === 1);
   // Of a moment ago: on its way, for all that is known.
   expect(one.undelivered()).toBeUndefined();
-  journal.emit("sb_0", { time: new Date(Date.now() - 60_000).toISOString() });
+  journal.emit("sb_0", { ageMs: 60_000 });
   const old = journal.after(0, { limit: 1 })[0];
-  Object.assign(old ?? {}, { time: new Date(Date.now() - 60_000).toISOString() });
+  Object.assign(old ?? {}, { id: uuidv7(Date.now() - 60_000) });
   expect(one.undelivered()).toMatch(/not taken the events after 0 yet .*Permissions Violation/);
   expect(two.undelivered()).toMatch(/not taken the events after 0 yet .*the server that relays logs/);
 
