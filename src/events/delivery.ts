@@ -142,11 +142,13 @@ export class Delivery {
       }
       const lanes = this.#lanes;
       while (lanes.readTo < this.#flushedTo && !this.#end.signal.aborted && lanes.makeRoom()) {
-        const entries = journal.after(lanes.readTo, { limit: chunk });
+        const { entries, upTo } = journal.page(lanes.readTo, { limit: chunk });
+        // Hidden for a moment, not dropped: the journal calls again.
+        if (upTo === lanes.readTo) break;
         for (const entry of entries)
           if (entry.cursor <= this.#flushedTo && lanes.takes(entry.sandbox_id)) lanes.enter(this.#item(entry));
         // Where there is none, it was dropped.
-        lanes.read(Math.min(entries.at(-1)?.cursor ?? this.#flushedTo, this.#flushedTo));
+        lanes.read(Math.min(upTo, this.#flushedTo));
         this.#advance();
         this.#publish();
         // A long backlog leaves the process to its tool calls in between.

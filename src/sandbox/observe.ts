@@ -38,7 +38,9 @@ export async function readEvents(core: Core, request: EventsRequest, call: Call)
     return { events, next_cursor: String(newest), ...gapOf(core.undelivered?.()) };
   }
   const asked = cursorOf(request.after, journal.newest());
-  const after = Math.min(asked, journal.newest());
+  // A read may show less than the one that gave the cursor (`CommitOrder`), a transaction shows all.
+  const newest = asked > journal.newest() ? await core.store.write(() => journal.newest()) : asked;
+  const after = Math.min(asked, newest);
   const oldest = journal.oldest();
   const dropped =
     request.after !== "now" && request.after !== "start" && after + 1 < oldest
@@ -53,20 +55,17 @@ export async function readEvents(core: Core, request: EventsRequest, call: Call)
     const appended = nextAppend(core, call.signal, deadline);
     try {
       const found: JournalEntry[] = [];
-      const newest = journal.newest();
       for (;;) {
-        const batch = journal.after(position, { limit: batchSize, ...(sandboxId && { sandboxId }) });
-        for (const entry of batch) {
+        const batch = journal.page(position, { limit: batchSize, ...(sandboxId && { sandboxId }) });
+        for (const entry of batch.entries) {
           position = entry.cursor;
           if (wanted(entry)) found.push(entry);
           if (found.length === limit) break;
         }
         if (found.length >= limit) break;
-        if (batch.length < batchSize) {
-          // What was skipped as another sandbox's is read as well.
-          position = Math.max(position, newest);
-          break;
-        }
+        // What was skipped as another sandbox's is read as well.
+        position = batch.upTo;
+        if (batch.entries.length < batchSize) break;
         // A whole journal may hold nothing that is wanted: others get their turn, and the caller may give up.
         await setImmediate();
         if (call.signal.aborted) throw new SandboxError("ABORTED", "The call was cancelled.");

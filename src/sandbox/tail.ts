@@ -7,7 +7,7 @@ const batchSize = 500;
 export function tail(journal: Journal, listener: (entries: JournalEntry[]) => void): () => void {
   const stop = journal.onAppend(() => {
     for (;;) {
-      const entries = journal.after(position, { limit: batchSize });
+      const { entries } = journal.page(position, { limit: batchSize });
       const last = entries.at(-1);
       if (!last) return;
       position = last.cursor;

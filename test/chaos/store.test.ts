@@ -1,10 +1,9 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import type { JournalEntry } from "../../src/sandbox/events.ts";
-import { execStarted, newDataDir, newStore, StoreProcess, sandboxRecord } from "../support/store.ts";
+import { execStarted, newDataDir, newStore, StoreProcess, sandboxRecord, turnBack } from "../support/store.ts";
 
 /** Repeats a question until it is answered with yes; the test's own time limit bounds it. */
 async function until(question: () => boolean | Promise<boolean>): Promise<void> {
@@ -104,19 +103,21 @@ describe("several processes", () => {
   });
 });
 
-/**
- * What a process that opens the store may do to the others in `mdb_env_open2`: the number of the newest commit becomes one
- * that was read before the last commit. In a process of its own, as closing lock.mdb costs a process LMDB's locks.
- */
-function turnBack(dataDir: string): void {
-  const script = `
-    const fs = require("node:fs"), lock = fs.openSync(process.argv[1], "r+"), number = Buffer.alloc(8);
-    fs.readSync(lock, number, 0, 8, 8);
-    number.writeBigUInt64LE(number.readBigUInt64LE() - 1n);
-    fs.writeSync(lock, number, 0, 8, 8);`;
-  const { status, stderr } = spawnSync(process.execPath, ["-e", script, path.join(dataDir, "store", "lock.mdb")]);
-  expect(`${status}${stderr}`).toBe("0");
-}
+describe("reads of one turn of the event loop", () => {
+  it("are of one snapshot, whatever others commit meanwhile", async () => {
+    const dataDir = await newDataDir();
+    const { journal } = await newStore({ dataDir });
+    const child = await StoreProcess.start({ dataDir });
+    await child.ask("put", { record: sandboxRecord("sb_a") });
+    await child.ask("flood", { sandboxes: ["sb_a"], loops: 8, name: "x" });
+    for (let turn = 0; turn < 20; turn++) {
+      const newest = journal.newest();
+      for (const end = performance.now() + 10; performance.now() < end; );
+      expect(journal.page(newest, { limit: 10 })).toEqual({ entries: [], upTo: newest });
+      await until(() => journal.newest() > newest);
+    }
+  });
+});
 
 describe("a commit in the moment in which another process opens the store", () => {
   async function commitAndTurnBack() {
@@ -144,6 +145,26 @@ describe("a commit in the moment in which another process opens the store", () =
     expect(await other.ask("emit", { sandbox: "sb_a", exec: "ex_3" })).toBe(3);
     await until(() => told().length === 3);
     expect(told()).toEqual([1, 2, 3].map((n) => [`ex_${n}`, n]));
+  });
+
+  it("is not taken for dropped, and who missed it is called again once it is there", async () => {
+    const dataDir = await newDataDir();
+    const store = await newStore({ dataDir });
+    const { journal } = store;
+    await store.write((tx) => tx.putSandbox(sandboxRecord("sb_a")));
+    const called: number[] = [];
+    journal.onAppend(() => called.push(journal.newest()));
+    for (const exec of ["ex_1", "ex_2"]) await store.write((tx) => tx.emit("sb_a", execStarted(exec)));
+    await until(() => called.at(-1) === 2);
+    turnBack(dataDir);
+    await until(() => journal.newest() === 1);
+    called.length = 0;
+    expect(journal.page(1, { limit: 10 })).toEqual({ entries: [], upTo: 1 });
+    // The first transaction of the process that opened the store.
+    await store.write(() => {});
+    await until(() => called.length > 0);
+    expect(called).toEqual([2]);
+    expect(journal.page(1, { limit: 10 })).toMatchObject({ entries: [{ cursor: 2 }], upTo: 2 });
   });
 });
 

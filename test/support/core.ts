@@ -116,10 +116,14 @@ export class World {
     return opened;
   }
 
-  async #open(options: ProcessOptions): Promise<TestProcess> {
+  dataDir(): Promise<string> {
     this.#dataDir ??= mkdtemp(path.join(tmpdir(), "chorus-core-"));
+    return this.#dataDir;
+  }
+
+  async #open(options: ProcessOptions): Promise<TestProcess> {
     const tenant = options.tenant ?? "default";
-    const store = await openStore({ dataDir: await this.#dataDir, host: "host-1", tenant });
+    const store = await openStore({ dataDir: await this.dataDir(), host: "host-1", tenant });
     const backend = new HookedBackend({ engine: options.engine ?? this.engine, installId: store.installId });
     const logger = pino({ level: process.env["LOG_LEVEL"] ?? "silent" }, pino.destination(2));
     const connections = new Connections(backend, logger);

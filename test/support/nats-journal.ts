@@ -1,6 +1,6 @@
 import type { JournalEntry, JournaledType } from "../../src/sandbox/events.ts";
 import { uuidv7 } from "../../src/sandbox/ids.ts";
-import type { Journal, Roles } from "../../src/sandbox/store/types.ts";
+import type { Journal, JournalPage, Roles } from "../../src/sandbox/store/types.ts";
 
 /** Events as real as their schemas ask, one of each journaled type. */
 export const samples = {
@@ -91,6 +91,12 @@ export class MemoryJournal implements Journal {
   after(cursor: number, { limit, sandboxId }: { limit: number; sandboxId?: string }): JournalEntry[] {
     if (sandboxId === undefined) return this.#entries.slice(cursor, cursor + limit);
     return this.#entries.filter((entry) => entry.cursor > cursor && entry.sandbox_id === sandboxId).slice(0, limit);
+  }
+
+  page(cursor: number, options: { limit: number; sandboxId?: string }): JournalPage {
+    const entries = this.after(cursor, options);
+    const last = entries.length < options.limit ? this.newest() : entries.at(-1)?.cursor;
+    return { entries, upTo: Math.max(cursor, last ?? 0) };
   }
 
   onAppend(listener: () => void): () => void {

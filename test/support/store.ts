@@ -1,4 +1,4 @@
-import { type ChildProcess, fork, spawn } from "node:child_process";
+import { type ChildProcess, fork, spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -86,6 +86,20 @@ export const fileChanged = (file: string): SandboxEvent => ({
   data: { changes: [{ path: file, op: "write", size_bytes: 1 }] },
   actor: { kind: "agent" },
 });
+
+/**
+ * What a process that opens the store may do to the others in `mdb_env_open2`: the number of the newest commit becomes one
+ * that was read before the last commit. In a process of its own, as closing lock.mdb costs a process LMDB's locks.
+ */
+export function turnBack(dataDir: string): void {
+  const script = `
+    const fs = require("node:fs"), lock = fs.openSync(process.argv[1], "r+"), number = Buffer.alloc(8);
+    fs.readSync(lock, number, 0, 8, 8);
+    number.writeBigUInt64LE(number.readBigUInt64LE() - 1n);
+    fs.writeSync(lock, number, 0, 8, 8);`;
+  const { status, stderr } = spawnSync(process.execPath, ["-e", script, path.join(dataDir, "store", "lock.mdb")]);
+  if (status !== 0) throw new Error(String(stderr));
+}
 
 const worker = path.resolve(import.meta.dirname, "store-worker.mjs");
 const built = path.resolve(import.meta.dirname, "../../dist/sandbox/store/index.js");

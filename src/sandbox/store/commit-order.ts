@@ -13,7 +13,9 @@ export class TurnedBack extends Error {}
 /**
  * Keeps each write transaction behind the newest commit. A process that opens an environment sets the number of the newest
  * commit in lock.mdb from a meta page it read a moment before, without the write lock (`mdb_env_open2` of the LMDB in lmdb
- * 3.5.6). The next transaction would begin before what others committed in that moment, and undo it.
+ * 3.5.6). The next transaction would begin before what others committed in that moment, and undo it. Until that transaction,
+ * which the one that opens makes at once, reads may show one commit less than before. They cannot put the number right, as they
+ * never wait for the write lock: `Journal.page` and the journal's bell live with it.
  */
 export class CommitOrder {
   readonly #root: RootDatabase<string, string> & Informed;

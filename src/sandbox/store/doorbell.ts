@@ -46,6 +46,14 @@ export class Doorbell {
     });
   }
 
+  /**
+   * A reader is shown no more than this. Another process that opens the store can turn readers back for a moment (`CommitOrder`):
+   * if the listeners were called for more, they are called again once it is there.
+   */
+  shown(newest: number): void {
+    this.#seen = Math.min(this.#seen, newest);
+  }
+
   listen(listener: () => void): () => void {
     // A function may be registered twice; each registration is its own.
     const own = () => listener();

@@ -3,7 +3,7 @@ import type { Database } from "./database.ts";
 import type { Doorbell } from "./doorbell.ts";
 import { digits, endOf, part } from "./keys.ts";
 import type { Tables } from "./tables.ts";
-import type { Journal } from "./types.ts";
+import type { Journal, JournalPage } from "./types.ts";
 
 /** Reads the journal and keeps the positions of its relays. */
 export class StoreJournal implements Journal {
@@ -20,7 +20,9 @@ export class StoreJournal implements Journal {
   }
 
   newest(): number {
-    return this.#tables.totals.get("journal")?.newest ?? 0;
+    const newest = this.#tables.totals.get("journal")?.newest ?? 0;
+    this.#doorbell.shown(newest);
+    return newest;
   }
 
   oldest(): number {
@@ -36,6 +38,14 @@ export class StoreJournal implements Journal {
     return this.#entries(
       this.#tables.journalBySandbox.values({ start: `${prefix}/${from}`, end: endOf(prefix), limit }),
     );
+  }
+
+  page(cursor: number, options: { limit: number; sandboxId?: string }): JournalPage {
+    const entries = this.after(cursor, options);
+    // Within one turn of the event loop both are read from one snapshot.
+    const newest = this.newest();
+    const upTo = entries.length < options.limit ? newest : (entries.at(-1)?.cursor ?? cursor);
+    return { entries, upTo: Math.max(cursor, upTo) };
   }
 
   latest(options: { limit: number; sandboxId?: string }): JournalEntry[] {

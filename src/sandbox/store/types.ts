@@ -215,6 +215,12 @@ export interface Store extends AsyncDisposable {
   prune(): Promise<void>;
 }
 
+export interface JournalPage {
+  entries: JournalEntry[];
+  /** Up to here they are all there are. Less than an earlier read showed, where another process opens the store meanwhile (`CommitOrder`). */
+  upTo: number;
+}
+
 export interface Journal {
   /** Cursor of the newest entry; 0 when empty. */
   newest(): number;
@@ -222,6 +228,8 @@ export interface Journal {
   oldest(): number;
   /** Entries after a cursor, oldest first, of one sandbox or of all. */
   after(cursor: number, options: { limit: number; sandboxId?: string }): JournalEntry[];
+  /** The same for who goes on behind them, and takes what is missing for dropped. */
+  page(cursor: number, options: { limit: number; sandboxId?: string }): JournalPage;
   /** The newest `limit` entries, oldest first. */
   latest(options: { limit: number; sandboxId?: string }): JournalEntry[];
   /** Called soon (≈1 ms) after any process of the install commits journal entries. Returns the unsubscriber. */

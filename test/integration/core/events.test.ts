@@ -1,9 +1,10 @@
-import { expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import type { EventsRequest } from "../../../src/sandbox/api.ts";
-import type { JournalEntry } from "../../../src/sandbox/events.ts";
+import type { JournalEntry, SandboxEvent } from "../../../src/sandbox/events.ts";
 import { sandboxEvents } from "../../../src/tools/sandbox-events.ts";
 import { call, entries, type TestProcess, World } from "../../support/core.ts";
 import { eventually } from "../../support/server.ts";
+import { turnBack } from "../../support/store.ts";
 
 const types = (events: Record<string, unknown>[]) => events.map(({ type }) => type);
 
@@ -55,6 +56,37 @@ it("one event too large for a page still comes, and so does what follows", async
   const pages = await paged(process, { sandbox_id: id });
   expect(pages.flat()).toHaveLength(5);
   expect(pages.flat()[2]).toMatchObject({ truncated: ["command"] });
+});
+
+describe("while another process that opens the store hides the newest commit", () => {
+  const updated: SandboxEvent = { type: "lifecycle.updated", data: { changed: {} }, actor: { kind: "agent" } };
+
+  it("no cursor passes it", async () => {
+    const world = new World();
+    const process = await world.process();
+    const [one, two] = [await process.create(), await process.create()];
+    const ask = (after: string) => process.service.events({ types: [updated.type], after }, call);
+    const { next_cursor } = await process.service.events({}, call);
+    await fill(process, two, 2_000, 1);
+    await process.store.write((tx) => tx.emit(one, updated));
+    const paging = ask(next_cursor);
+    turnBack(await world.dataDir());
+    const hidden = await paging;
+    expect(hidden.events).toEqual([]);
+    await process.store.write(() => {});
+    expect((await ask(hidden.next_cursor)).events).toHaveLength(1);
+  });
+
+  it("a cursor of an earlier answer is still one of this journal", async () => {
+    const world = new World();
+    const process = await world.process();
+    const id = await process.create();
+    await process.store.write((tx) => tx.emit(id, updated));
+    const { next_cursor } = await process.service.events({}, call);
+    turnBack(await world.dataDir());
+    await eventually("it is hidden", () => process.store.journal.newest() < Number(next_cursor));
+    expect(await process.service.events({ after: next_cursor }, call)).toEqual({ events: [], next_cursor });
+  });
 });
 
 it("filters by sandbox, exec, type and domain", async () => {

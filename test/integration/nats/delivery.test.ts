@@ -9,6 +9,8 @@ import { streamName } from "../../../src/events/stream.ts";
 import { eventually } from "../../support/eventually.ts";
 import { consumer, faults, recordingLogger, relaying, stored } from "../../support/nats.ts";
 import { MemoryJournal } from "../../support/nats-journal.ts";
+import { storeWithSandboxes } from "../../support/nats-store.ts";
+import { turnBack } from "../../support/store.ts";
 
 const open: (() => unknown)[] = [];
 afterEach(async () => {
@@ -103,4 +105,32 @@ it("takes no other stream's word for it, and says which one it is waiting for", 
   await streams.add({ name: streamName, subjects: ["chorus.sandbox.v1.>"] });
   await eventually("all is relayed", () => relay.status().behind === 0);
   expect(faults(await stored(nc), journal.told)).toEqual([]);
+});
+
+it("relays what another process that opens the store hides for a moment", async () => {
+  const server = await setUp();
+  const { nc } = await manager(server.url);
+  const { store, dataDir, ids, told, emit, ...held } = await storeWithSandboxes(1);
+  open.push(() => held[Symbol.asyncDispose]());
+  const [id = ""] = ids;
+  let opens = false;
+  const flushed = async () => {
+    if (opens) turnBack(dataDir);
+    await store.flushed();
+    if (opens) await eventually("the newest is hidden", () => store.journal.newest() === 1);
+    opens = false;
+  };
+  const started = relaying(server.url, store.journal, { flushed });
+  open.push(() => started[Symbol.asyncDispose]());
+  const { relay } = started;
+  await emit(id);
+  await eventually("the first is acknowledged for good", () => store.journal.relayCursor("t").cursor === 1);
+
+  opens = true;
+  await emit(id);
+  await eventually("it looked while the newest was hidden", () => !opens);
+  // As the first transaction of the other process.
+  await store.write(() => {});
+  await eventually("all is relayed", () => store.journal.newest() === 2 && relay.status().behind === 0);
+  expect(faults(await stored(nc), told)).toEqual([]);
 });

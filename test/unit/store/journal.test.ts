@@ -85,6 +85,15 @@ describe("the journal", () => {
     expect(cursors(journal.after(12, { limit: 3 }))).toEqual([]);
     expect(cursors(journal.after(-5, { limit: 2 }))).toEqual([1, 2]);
     expect(cursors(journal.after(4, { limit: 9, sandboxId: "sb_a" }))).toEqual([7, 10]);
+    const page = (cursor: number, limit: number, sandboxId?: string) => {
+      const { entries, upTo } = journal.page(cursor, { limit, ...(sandboxId && { sandboxId }) });
+      return [cursors(entries), upTo];
+    };
+    expect(page(8, 3)).toEqual([[9, 10, 11], 11]);
+    expect(page(8, 9)).toEqual([[9, 10, 11, 12], 12]);
+    expect(page(20, 9)).toEqual([[], 20]);
+    expect(page(4, 9, "sb_a")).toEqual([[7, 10], 12]);
+    expect(page(4, 1, "sb_a")).toEqual([[7], 7]);
     expect(cursors(journal.latest({ limit: 3 }))).toEqual([10, 11, 12]);
     expect(cursors(journal.latest({ limit: 3, sandboxId: "sb_a" }))).toEqual([4, 7, 10]);
   });
