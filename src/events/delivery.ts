@@ -64,11 +64,11 @@ export class Delivery {
     this.#position = new Position(journal, target, (error) =>
       onBlocked(`the cursor cannot be written: ${words(error)}`),
     );
-    const reread = (sandboxId: string, after: number, upTo: number, limit: number) =>
-      journal
-        .after(after, { limit, sandboxId })
-        .filter(({ cursor }) => cursor <= upTo)
-        .map((entry) => this.#item(entry));
+    const reread = (sandboxId: string, after: number, upTo: number, limit: number) => {
+      const page = journal.page(after, { limit, sandboxId });
+      const items = page.entries.filter(({ cursor }) => cursor <= upTo).map((entry) => this.#item(entry));
+      return { items, upTo: page.upTo };
+    };
     this.#lanes = new Lanes(this.#position.reached, reread, options.readAhead);
     this.#history = new StreamHistory(options);
     this.#inherited = journal.newest();
@@ -141,6 +141,11 @@ export class Delivery {
         this.#flushedTo = newest;
       }
       const lanes = this.#lanes;
+      if (lanes.hungry) {
+        lanes.refill();
+        this.#advance();
+        this.#publish();
+      }
       while (lanes.readTo < this.#flushedTo && !this.#end.signal.aborted && lanes.makeRoom()) {
         const { entries, upTo } = journal.page(lanes.readTo, { limit: chunk });
         // Hidden for a moment, not dropped: the journal calls again.
@@ -183,7 +188,6 @@ export class Delivery {
           (outcome) => outcome && this.#delivered(lane, outcome),
           (error: unknown) => this.#failed(lane, item, error),
         )
-        .catch((error: unknown) => this.#options.onBlocked(`the journal cannot be read: ${words(error)}`))
         .finally(() => {
           this.#inFlight -= 1;
           this.#publish();
@@ -209,7 +213,7 @@ export class Delivery {
     this.#lanes.delivered(lane);
     if (wasBlocked && this.#lanes.blocked().length === 0) this.#options.onBlocked();
     this.#advance();
-    if (this.#lanes.readTo < this.#flushedTo) this.#fill();
+    if (this.#lanes.hungry || this.#lanes.readTo < this.#flushedTo) this.#fill();
   }
 
   /** The same id again after a while. The lane alone waits, and gives its place in flight to another. */

@@ -36,6 +36,9 @@ export interface Lane {
   behind?: number;
 }
 
+/** Makes items of a sandbox's entries after a cursor, up to another; `upTo` is how far they are all there are. */
+type Reread = (sandboxId: string, after: number, upTo: number, limit: number) => { items: Item[]; upTo: number };
+
 /**
  * What is read from the journal and not acknowledged, by sandbox. Memory is bounded, and the cursor that may be persisted cannot
  * pass an entry that is not taken; so that one refused sandbox does not keep the others' entries from being read, its lane is
@@ -45,17 +48,14 @@ export class Lanes {
   readonly #window: Window;
   readonly #lanes = new Map<string, Lane>();
   readonly #thinned = new Set<Lane>();
-  readonly #reread: (sandboxId: string, after: number, upTo: number, limit: number) => Item[];
+  /** Thinned lanes that have come to the end of what is in memory of them. */
+  readonly #hungry = new Set<Lane>();
+  readonly #reread: Reread;
   /** Lanes whose first entry may go out. */
   readonly ready: Lane[] = [];
   #readTo: number;
 
-  /** @param reread makes items of a sandbox's entries after a cursor, up to another */
-  constructor(
-    from: number,
-    reread: (sandboxId: string, after: number, upTo: number, limit: number) => Item[],
-    readAhead = usualReadAhead,
-  ) {
+  constructor(from: number, reread: Reread, readAhead = usualReadAhead) {
     this.#window = new Window(from, readAhead);
     this.#readTo = from;
     this.#reread = reread;
@@ -64,6 +64,11 @@ export class Lanes {
   /** The journal is read, though not delivered, up to here. */
   get readTo(): number {
     return this.#readTo;
+  }
+
+  /** Whether there is something to {@link refill}. */
+  get hungry(): boolean {
+    return this.#hungry.size > 0;
   }
 
   /** Everything up to here is acknowledged. */
@@ -118,13 +123,27 @@ export class Lanes {
     if (done?.slot) this.#window.ack(done.slot);
     delete lane.error;
     delete lane.alone;
-    if (lane.queue.length === 0 && lane.behind !== undefined) this.#refill(lane, lane.behind);
     if (lane.queue.length > 0) this.ready.push(lane);
-    else {
-      this.#lanes.delete(lane.sandboxId);
-      this.#thinned.delete(lane);
-    }
+    else if (lane.behind !== undefined) this.#hungry.add(lane);
+    else this.#lanes.delete(lane.sandboxId);
     this.#window.skipTo(this.#readTo);
+  }
+
+  /** Reads again what thinned lanes go on with. A lane that the journal cannot show whole now stays hungry. */
+  refill(): void {
+    for (const lane of this.#hungry) {
+      const { sandboxId, behind = 0 } = lane;
+      const { items, upTo } = this.#reread(sandboxId, behind, this.#readTo, rereadEntries);
+      for (const item of items) lane.queue.push({ item });
+      lane.behind = items.at(-1)?.entry.cursor ?? behind;
+      if (items.length > 0) this.ready.push(lane);
+      else if (upTo < this.#readTo) continue;
+      else {
+        this.#lanes.delete(sandboxId);
+        this.#thinned.delete(lane);
+      }
+      this.#hungry.delete(lane);
+    }
   }
 
   #thin(lane: Lane): void {
@@ -136,12 +155,6 @@ export class Lanes {
     for (const { slot } of [first, ...rest]) if (slot) this.#window.ack(slot);
     // Its place is held by the lane from now on.
     delete first.slot;
-  }
-
-  #refill(lane: Lane, behind: number): void {
-    const items = this.#reread(lane.sandboxId, behind, this.#readTo, rereadEntries);
-    for (const item of items) lane.queue.push({ item });
-    lane.behind = items.at(-1)?.entry.cursor ?? behind;
   }
 }
 

@@ -234,6 +234,46 @@ it("takes up a refused one in the session in which it is allowed again, while th
   expect(faults(await stored(nc), journal.told)).toEqual([]);
 });
 
+it.each(["cannot be read", "shows less than before"])(
+  "reads again what a refused sandbox goes on with when the journal %s for a moment",
+  async (trouble) => {
+    const server = keep(await startNats());
+    const nc = await listen(server.url);
+    const manager = await nc.jetstreamManager();
+    const small = { name: streamName, subjects: ["chorus.sandbox.v1.>"], max_msg_size: 2_000 };
+    await manager.streams.add(small);
+    const journal = new MemoryJournal();
+    const { after, newest } = journal;
+    let rereads = 0;
+    let hidden = false;
+    journal.after = (cursor, options) => {
+      if (options.sandboxId !== "sb_big") return after.call(journal, cursor, options);
+      rereads += 1;
+      if (rereads > 1) return after.call(journal, cursor, options);
+      if (trouble === "cannot be read") throw new Error("no");
+      hidden = true;
+      return [];
+    };
+    journal.newest = () => {
+      const shown = hidden ? 0 : newest();
+      hidden = false;
+      return shown;
+    };
+    const { relay } = keep(relaying(server.url, journal, { readAhead }));
+    journal.emit("sb_big", { data: { command: "x".repeat(3_000) } });
+    for (let n = 0; n < 100; n += 1) journal.emit("sb_big");
+    for (const sandbox of sandboxes) journal.emit(sandbox);
+    await eventually("the others are relayed", () => relay.status().published === 8);
+
+    await manager.streams.update(streamName, { ...small, max_msg_size: -1 });
+    await eventually("it is read again", () => rereads > 0);
+    journal.emit("sb_0");
+
+    await eventually("all is relayed", () => relay.status().behind === 0);
+    expect(faults(await stored(nc), journal.told)).toEqual([]);
+  },
+);
+
 it("waits while the stream is full and refuses new messages", async () => {
   const server = keep(await startNats());
   const nc = await listen(server.url);
