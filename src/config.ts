@@ -1,6 +1,7 @@
 import { readFileSync, realpathSync } from "node:fs";
 import path from "node:path";
 import type { NatsLogin } from "./events/login.ts";
+import { readServerUrl, withoutLogin } from "./events/server-url.ts";
 import { readPolicy } from "./policy-file.ts";
 import { parseReference } from "./sandbox/image-reference.ts";
 import { type HostDir, underCeiling } from "./sandbox/policy/host-dirs.ts";
@@ -53,8 +54,8 @@ const logLevels = ["trace", "debug", "info", "warn", "error", "fatal", "silent"]
 export function loadConfig({ env, home, cpus }: Surroundings): Config {
   const problems: string[] = [];
   const get = (name: string): string | undefined => env[name]?.trim() || undefined;
-  const bad = (name: string, accepted: string): void => {
-    problems.push(`${name}=${JSON.stringify(env[name])}: ${accepted}`);
+  const bad = (name: string, accepted: string, shown = (value: string) => value): void => {
+    problems.push(`${name}=${JSON.stringify(shown(env[name] ?? ""))}: ${accepted}`);
   };
 
   const file = (name: string): string | undefined => {
@@ -73,11 +74,12 @@ export function loadConfig({ env, home, cpus }: Surroundings): Config {
     ?.split(",")
     .map((url) => url.trim())
     .filter(Boolean);
-  for (const url of natsServers ?? []) {
-    if (!/^((nats|tls|ws|wss):\/\/)?[^\s/@]*(:[^\s/@]*)?@?(\[[0-9a-fA-F:.]+\]|[^\s/@:]+)(:\d{1,5})?\/?$/.test(url)) {
-      bad("NATS_URL", "must be servers like nats://host:4222, comma separated");
-      break;
-    }
+  if (natsServers && (natsServers.length === 0 || natsServers.some((url) => readServerUrl(url) === undefined))) {
+    bad(
+      "NATS_URL",
+      "must be servers like nats://host:4222 or tls://host, comma separated; percent-encode # ? % @ / , in user and password",
+      withoutLogin,
+    );
   }
   const user = get("NATS_USER");
   const password = env["NATS_PASSWORD"];

@@ -3,6 +3,8 @@ import { readFileSync } from "node:fs";
 import { connect, isIP } from "node:net";
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type { Authenticator, NodeConnectionOptions } from "@nats-io/transport-node";
+import { SandboxError } from "../errors.ts";
+import { readServerUrl, type ServerUrl } from "./server-url.ts";
 
 /** Where NATS is and how to log in; paths are files, read anew at every connect, since operators rotate them. */
 export interface NatsLogin {
@@ -15,25 +17,14 @@ export interface NatsLogin {
   tls?: { ca?: string; cert?: string; key?: string };
 }
 
-interface Server {
-  host: string;
-  port: number;
-  secure: boolean;
-  user?: string;
-  password?: string;
+function parseServer(url: string): ServerUrl {
+  const server = readServerUrl(url);
+  // Not the URL: it may carry a password.
+  if (server === undefined) throw new SandboxError("INVALID_ARGUMENT", "The URL of a NATS server cannot be read.");
+  return server;
 }
 
-function parseServer(url: string): Server {
-  const { protocol, hostname, port, username, password } = new URL(/^\w+:\/\//.test(url) ? url : `nats://${url}`);
-  return {
-    host: hostname.replace(/^\[|\]$/g, ""),
-    port: port === "" ? 4222 : Number(port),
-    secure: protocol === "tls:",
-    ...(username !== "" && { user: decodeURIComponent(username), password: decodeURIComponent(password) }),
-  };
-}
-
-const listen = ({ host, port }: Server): string => (host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`);
+const listen = ({ host, port }: ServerUrl): string => (host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`);
 
 /** Servers without what is secret in their URLs, for logs. */
 export const serverNames = (login: NatsLogin): string[] => login.servers.map((url) => listen(parseServer(url)));
@@ -78,7 +69,7 @@ export async function connectOptions(login: NatsLogin, name: string): Promise<No
  * The client gives Node no name to check where a server is an address, and Node then asks the certificate for `localhost`:
  * asked for instead are the addresses that were configured.
  */
-function identityCheck(servers: readonly Server[]) {
+function identityCheck(servers: readonly ServerUrl[]) {
   const addresses = servers.map(({ host }) => host).filter((host) => isIP(host) !== 0);
   return {
     checkServerIdentity: (name: string, certificate: PeerCertificate): Error | undefined => {
@@ -89,7 +80,7 @@ function identityCheck(servers: readonly Server[]) {
   };
 }
 
-async function authenticatorOf(login: NatsLogin, first: Server | undefined): Promise<Authenticator | undefined> {
+async function authenticatorOf(login: NatsLogin, first: ServerUrl | undefined): Promise<Authenticator | undefined> {
   const nats = await import("@nats-io/transport-node");
   const { creds, nkeySeedFile } = login;
   if (creds !== undefined) return nats.credsAuthenticator(latest(creds));
@@ -116,7 +107,7 @@ function latest(file: string): () => Uint8Array {
 
 /** Whether any of the servers says a word within `ms`: tells a hung server without leaving a socket behind. */
 export async function answers(login: NatsLogin, ms: number): Promise<boolean> {
-  const greets = (server: Server): Promise<void> =>
+  const greets = (server: ServerUrl): Promise<void> =>
     new Promise((resolve, reject) => {
       const socket = connect({ host: server.host, port: server.port });
       const end = (settle: () => void) => () => {

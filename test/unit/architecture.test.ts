@@ -22,7 +22,7 @@ const rooms: [room: RegExp, mayImport: RegExp][] = [
   [/^default-image\.ts$/, /^errors\.ts$/],
   [
     /^(config|policy-file|write-policy-schema)\.ts$/,
-    /^(errors\.ts|policy-file\.ts|sandbox\/(policy|image-reference)\.ts|sandbox\/policy\/|events\/login\.ts$)/,
+    /^(errors\.ts|policy-file\.ts|sandbox\/(policy|image-reference)\.ts|sandbox\/policy\/|events\/(login|server-url)\.ts$)/,
   ],
   [/^(errors|logger|closest)\.ts$/, /^$/],
   [/^server\//, /^(errors\.ts|logger\.ts|closest\.ts|server\/|tools\/|sandbox\/[^/]+\.ts$)/],

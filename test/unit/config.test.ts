@@ -1,8 +1,10 @@
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { inspect } from "node:util";
 import { describe, expect, it } from "vitest";
 import { ConfigError, loadConfig } from "../../src/config.ts";
+import { relayTarget } from "../../src/events/login.ts";
 
 const load = (env: Record<string, string>) => loadConfig({ env, home: "/home/a", cpus: 4 });
 const problems = (env: Record<string, string>): string => {
@@ -86,8 +88,43 @@ describe("loadConfig", () => {
     ["localhost"],
     ["nats://[::1]:4222"],
     ["nats://user:pass@host:4222"],
+    ["tls://user:p%23%3F%25%40%2F%2Css@host_1.example."],
   ])("accepts NATS_URL %s", (url) => {
     expect(load({ NATS_URL: url }).nats?.servers).toEqual(url.split(","));
+  });
+
+  it.each([
+    ["nats://user:hunter2%@host:4222"],
+    ["nats://user:hunter2#s@host:4222"],
+    ["nats://user:hunter2?s@host:4222"],
+    ["nats://user:hunter2/s@host:4222"],
+    ["nats://user:hunter2,s@host:4222"],
+    ["nats://a,user:hunter2 s@host"],
+    ["nats://user:hunter2@host:99999"],
+    ["nats://user:hunter2@host:0"],
+    ["nats://:hunter2@host"],
+    ["user:hunter2@[::zz]"],
+    ["nats://user:hunter2@ho|st"],
+    ["nats://user:hunter2@ho%zzst"],
+    ["nats://user:hunter2@host/path"],
+    ["ws://user:hunter2@host"],
+    [","],
+  ])("refuses NATS_URL %s and shows no password", (url) => {
+    const message = problems({ NATS_URL: url });
+    expect(message).toContain("percent-encode # ? % @ / , in user and password");
+    expect(message).not.toContain("hunter");
+  });
+
+  it("no URL of NATS is in what is thrown about it later", () => {
+    const error = (() => {
+      try {
+        return relayTarget({ servers: ["nats://user:hunter2#s@host:4222"] });
+      } catch (error) {
+        return error;
+      }
+    })();
+    expect(error).toMatchObject({ message: "The URL of a NATS server cannot be read." });
+    expect(inspect(error)).not.toContain("hunter");
   });
 
   it("reads host folders", () => {
