@@ -25,6 +25,7 @@ const apiError = {
   insufficientResources: 10023,
   storageExceeded: 10047,
   accountExceeded: 10002,
+  streamExceeded: 10122,
 };
 
 export interface StreamFacts {
@@ -162,6 +163,7 @@ async function create(manager: JetStreamManager): Promise<StreamInfo> {
     apiError.insufficientResources,
     apiError.storageExceeded,
     apiError.accountExceeded,
+    apiError.streamExceeded,
   ]);
   for (let bytes = await allowedBytes(manager); ; bytes = Math.floor(bytes / 2)) {
     try {

@@ -116,6 +116,13 @@ it.each([
      accounts { A { jetstream { max_file: 100M, max_mem: 1M }, users [ { user: a, password: a } ] } }
      no_auth_user: a`,
   ],
+  [
+    "the account, to a login that may not ask how much,",
+    `jetstream { store_dir: "STORE" }
+     accounts { A { jetstream { max_file: 2G, disk_max_stream_bytes: 100M },
+       users [ { user: a, password: a, permissions: { publish: { deny: "$JS.API.INFO" } } } ] } }
+     no_auth_user: a`,
+  ],
 ])("takes a smaller bound where %s allows no more", async (_, config) => {
   const place = await startNats();
   await crash(place);
@@ -124,7 +131,7 @@ it.each([
   const { relay: started } = relay(server, new MemoryJournal());
   await eventually("it relays", () => started.status().state === "relaying");
   const nc = await consumer(server.url);
-  const { max_bytes } = (await (await nc.jetstreamManager()).streams.info(streamName)).config;
+  const { max_bytes } = (await (await nc.jetstreamManager({ checkAPI: false })).streams.info(streamName)).config;
   await nc.close();
   expect(max_bytes).toBeGreaterThan(16 * 2 ** 20);
   expect(max_bytes).toBeLessThanOrEqual(100 * 2 ** 20);
