@@ -57,10 +57,9 @@ export function startLive(options: LiveOptions): Live {
     while (!stop.signal.aborted) {
       const session = await link.up(stop.signal);
       if (session === undefined) return;
-      await pause(
-        speaks() && (await tellHost(session)) ? everyMs : 1_000,
-        AbortSignal.any([stop.signal, session.down]),
-      );
+      // Made once a session: what AbortSignal.any made is only freed with the signals that it was made of.
+      const over = AbortSignal.any([stop.signal, session.down]);
+      while (!over.aborted) await pause(speaks() && (await tellHost(session)) ? everyMs : 1_000, over);
     }
   })();
 

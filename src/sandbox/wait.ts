@@ -20,11 +20,10 @@ export async function abortable<T>(promise: Promise<T>, signal: AbortSignal | un
   });
 }
 
-/** The promise's value, or undefined once `ms` have passed or the signal has aborted; never rejects for being late. */
-export async function within<T>(promise: Promise<T>, ms: number, signal?: AbortSignal): Promise<T | undefined> {
+/** The promise's value, or undefined once `ms` have passed; never rejects for being late. */
+export async function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
   const timer = new AbortController();
-  const stop = signal ? AbortSignal.any([signal, timer.signal]) : timer.signal;
-  const late = delay(ms, undefined, { signal: stop, ref: false }).catch(() => undefined);
+  const late = delay(ms, undefined, { signal: timer.signal, ref: false }).catch(() => undefined);
   try {
     return await Promise.race([promise, late]);
   } finally {
@@ -40,8 +39,22 @@ export async function pause(ms: number, signal: AbortSignal): Promise<void> {
 
 /** A signal that aborts with the given one, or after `ms` with a TimeoutError. */
 export function deadline(ms: number, signal?: AbortSignal): AbortSignal {
+  if (signal?.aborted) return signal;
   const timeout = AbortSignal.timeout(ms);
-  return signal ? AbortSignal.any([signal, timeout]) : timeout;
+  if (!signal) return timeout;
+  // Not AbortSignal.any: what it makes is only freed with the signals that it is made of, and some live as long as the server.
+  const either = new AbortController();
+  const onTimeout = () => {
+    signal.removeEventListener("abort", onAbort);
+    either.abort(timeout.reason);
+  };
+  const onAbort = () => {
+    timeout.removeEventListener("abort", onTimeout);
+    either.abort(signal.reason);
+  };
+  timeout.addEventListener("abort", onTimeout, { once: true });
+  signal.addEventListener("abort", onAbort, { once: true });
+  return either.signal;
 }
 
 /** Work that gets a signal which aborts after `ms`. Leaves no timer behind, unlike `deadline`: for what is done many times a second. */

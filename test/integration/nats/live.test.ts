@@ -1,4 +1,4 @@
-import { afterEach, expect, it } from "vitest";
+import { afterEach, expect, it, vi } from "vitest";
 import { startNats } from "../../../scripts/lib/nats.mjs";
 import { openLink } from "../../../src/events/connection.ts";
 import { startLive } from "../../../src/events/live.ts";
@@ -80,6 +80,19 @@ it("tells stats and the host while connected, and drops them otherwise", async (
     return heard.some(({ event }) => event.data["uptime_ms"] === 3);
   });
   expect(heard.some(({ event }) => event.data["uptime_ms"] === 2)).toBe(false);
+});
+
+it("keeps nothing of the times it told the host", async () => {
+  const server = await startNats();
+  open.push(server);
+  const heard = await heardOn(server.url, "chorus.sandbox.v1.*.*._host.host.up");
+  const link = openLink({ login: { servers: [server.url] }, name: "test", logger: recordingLogger().logger });
+  open.push(link);
+  const made = vi.spyOn(AbortSignal, "any");
+  const hostUp = () => ({ version: "1", capacity });
+  open.push(startLive({ link, host: "h1", tenant: "default", hostUp, speaks: () => true, everyMs: 5 }));
+  await eventually("it was told often", () => heard.length > 20);
+  expect(made.mock.calls.length).toBeLessThan(3);
 });
 
 const noRightToCreate = `authorization { users = [ { user: "h", password: "h", permissions: {

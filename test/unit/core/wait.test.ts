@@ -1,3 +1,4 @@
+import { getEventListeners, once } from "node:events";
 import { describe, expect, it } from "vitest";
 import { SandboxError } from "../../../src/errors.ts";
 import { abortable, bounded, deadline } from "../../../src/sandbox/wait.ts";
@@ -22,6 +23,19 @@ describe("what is not done in time", () => {
     const waiting = abortable(never, deadline(10_000, caller.signal), "The guest did not answer");
     caller.abort();
     await expect(waiting).rejects.toMatchObject({ code: "ABORTED", retryable: false });
+  });
+
+  it("leaves nothing on a signal that lives on, nor on one that is over", async () => {
+    const server = new AbortController();
+    const limit = deadline(1, server.signal);
+    await once(limit, "abort");
+    expect(limit.reason).toMatchObject({ name: "TimeoutError" });
+    expect(getEventListeners(server.signal, "abort")).toEqual([]);
+    // What Node keeps of AbortSignal.any.
+    const kept = Object.getOwnPropertySymbols(server.signal).filter((key) => key.description?.includes("Dependant"));
+    expect(kept.map((key) => Reflect.get(server.signal, key))).toEqual([]);
+    server.abort();
+    expect(deadline(10_000, server.signal).reason).toBe(server.signal.reason);
   });
 
   it("is the same as a bare error", async () => {
