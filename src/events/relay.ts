@@ -128,7 +128,8 @@ class JournalRelay implements Relay {
       try {
         while (!over.aborted) {
           this.#state = "standby";
-          if (await this.#hold()) await this.#serve(session, over);
+          const askedAt = performance.now();
+          if (await this.#hold()) await this.#serve(session, askedAt, over);
           else await pause(renewEveryMs, over);
         }
       } catch (error) {
@@ -155,10 +156,13 @@ class JournalRelay implements Relay {
     }
   }
 
-  /** One tenure of the role: as soon as there is a stream, what is in the journal goes there. */
-  async #serve(session: NatsSession, over: AbortSignal): Promise<void> {
+  /**
+   * One tenure of the role: as soon as there is a stream, what is in the journal goes there.
+   * @param askedAt when the role was asked for: from then on, or from later, the others count its time
+   */
+  async #serve(session: NatsSession, askedAt: number, over: AbortSignal): Promise<void> {
     const lost = new AbortController();
-    let heldAt = performance.now();
+    let heldAt = askedAt;
     const renew = setInterval(() => {
       const asked = performance.now();
       this.#hold().then((held) => {

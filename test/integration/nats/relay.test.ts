@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { DiscardPolicy, type NatsConnection } from "nats";
-import { afterEach, expect, it } from "vitest";
+import { afterEach, expect, it, vi } from "vitest";
 import { startNats } from "../../../scripts/lib/nats.mjs";
 import { streamName } from "../../../src/events/stream.ts";
 import { eventually } from "../../support/eventually.ts";
@@ -120,6 +120,28 @@ it("lets one process relay and another take over when that one dies", async () =
   await eventually("the second relays the rest", () => two.relay.status().behind === 0);
   expect(two.relay.status().state).toBe("relaying");
   expect(faults(await stored(await listen(server.url)), journal.told)).toEqual([]);
+});
+
+it("sends nothing in a tenure that was over before its process knew of it", async () => {
+  const server = keep(await startNats());
+  const journal = new MemoryJournal();
+  journal.emit("sb_1");
+  const now = performance.now.bind(performance);
+  let stoodStill = 0;
+  vi.spyOn(performance, "now").mockImplementation(() => now() + stoodStill);
+  let asked = 0;
+  const hold = async () => {
+    asked += 1;
+    if (asked > 1) return false;
+    stoodStill = 11_000;
+    return true;
+  };
+  const roles = { hold, release: async () => {}, holder: () => undefined };
+  const { relay } = keep(relaying(server.url, journal, { roles }));
+
+  await eventually("it asks again", () => asked > 1);
+  await eventually("it stands by", () => relay.status().state === "standby");
+  expect(relay.status()).toMatchObject({ published: 0, cursor: 0 });
 });
 
 it("after a take-over past the duplicate window skips what the stream has already", async () => {
