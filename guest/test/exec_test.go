@@ -34,7 +34,7 @@ func TestSameIdStartsOnce(t *testing.T) {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			r := g.view("/v1/execs/once", object{"command": "echo x >> count; echo done", "view": object{"wait_ms": 10000}})
+			r := g.exec("once", object{"command": "echo x >> count; echo done"})
 			if r.out["stdout"] != "done\n" {
 				t.Errorf("%q", r.out)
 			}
@@ -74,7 +74,7 @@ func TestWhatCannotStart(t *testing.T) {
 	if r := g.run("printf 'echo from $0 $1' > script; chmod +x script"); r.num("exit_code") != 0 {
 		t.Fatal(r.out)
 	}
-	r := g.view("/v1/execs/"+newID(), object{"argv": []string{"./script", "arg"}, "view": object{"wait_ms": 5000}})
+	r := g.exec(newID(), object{"argv": []string{"./script", "arg"}})
 	if r.out["stdout"] != "from ./script arg\n" {
 		t.Errorf("a script without an interpreter line: %q", r.out)
 	}
@@ -85,7 +85,7 @@ func TestWhatCannotStart(t *testing.T) {
 
 func TestStdin(t *testing.T) {
 	g := serve(t)
-	r := g.view("/v1/execs/"+newID(), object{"command": "cat", "stdin": "hello", "view": object{"wait_ms": 5000}})
+	r := g.exec(newID(), object{"command": "cat", "stdin": "hello"})
 	if r.out["stdout"] != "hello" {
 		t.Errorf("%q", r.out)
 	}
@@ -124,7 +124,7 @@ func TestEndOfMainProcessIsTheEnd(t *testing.T) {
 	g := serve(t)
 	begin := time.Now()
 	r := g.run("sleep 60 & echo started")
-	if took := time.Since(begin); took > time.Second || r.num("left_running") != 1 || r.out["stdout"] != "started\n" {
+	if took := time.Since(begin); took > 20*time.Second || r.num("left_running") != 1 || r.out["stdout"] != "started\n" {
 		t.Errorf("%v after %v", r.object, took)
 	}
 	// What the child says later is still kept.
@@ -164,7 +164,7 @@ func TestStreamFollowsAndTellsOffsets(t *testing.T) {
 	}
 }
 
-func readFrame(t *testing.T, res *http.Response) (kind byte, offset uint64, data []byte) {
+func readFrame(t testing.TB, res *http.Response) (kind byte, offset uint64, data []byte) {
 	t.Helper()
 	var head struct {
 		Kind   byte
@@ -183,7 +183,7 @@ func readFrame(t *testing.T, res *http.Response) (kind byte, offset uint64, data
 
 func TestEndlessOutputIsBoundedAndNeverBlocksTheProcess(t *testing.T) {
 	g := serve(t)
-	r := g.view("/v1/execs/"+newID(), object{"command": "head -c 50000000 /dev/zero; echo the end", "view": object{"wait_ms": 30000, "max_bytes": 3000}})
+	r := g.exec(newID(), object{"command": "head -c 50000000 /dev/zero; echo the end", "view": object{"max_bytes": 3000}})
 	kept, _ := json.Marshal(r.object["stdout_kept"])
 	if r.num("stdout_bytes") != 50000008 || !strings.HasPrefix(string(kept), "[[0,1048576],[") || !strings.HasSuffix(r.out["stdout"], "the end\n") {
 		t.Errorf("%v", r.object)
@@ -260,7 +260,7 @@ func TestOutputThatMakesRoomForOthersIsTold(t *testing.T) {
 
 func TestUnusedShareOfOneStreamGoesToTheOther(t *testing.T) {
 	g := serve(t)
-	r := g.view("/v1/execs/"+newID(), object{"command": "seq 1000; echo short >&2", "view": object{"wait_ms": 5000, "max_bytes": 2000}})
+	r := g.exec(newID(), object{"command": "seq 1000; echo short >&2", "view": object{"max_bytes": 2000}})
 	if n := len(r.out["stdout"]); n < 1900 || n > 1994 || r.out["stderr"] != "short\n" {
 		t.Errorf("stdout %d bytes, stderr %q", n, r.out["stderr"])
 	}

@@ -17,8 +17,8 @@ func TestFactsAreNumberedKeptAndAwaited(t *testing.T) {
 	g := serve(t)
 	type page = object
 	answers := make(chan page, 1)
-	go func() { answers <- g.ok("GET", "/v1/facts?after=1&wait_ms=10000", nil) }()
-	r := g.view("/v1/execs/"+newID(), object{"command": "true", "view": object{"wait_ms": 5000, "facts_after": 0}})
+	go func() { answers <- g.ok("GET", "/v1/facts?after=1&wait_ms=60000", nil) }()
+	r := g.exec(newID(), object{"command": "true", "view": object{"facts_after": 0}})
 	first := list((<-answers)["facts"])
 	if len(first) == 0 || first[0]["seq"] != 2.0 || first[0]["kind"] != "exec.started" {
 		t.Errorf("%v", first)
@@ -31,7 +31,7 @@ func TestFactsAreNumberedKeptAndAwaited(t *testing.T) {
 		t.Errorf("%v", p)
 	}
 	for range 600 {
-		g.view("/v1/execs/"+newID(), object{"argv": []string{"/bin/true"}, "view": object{"wait_ms": 5000}})
+		g.exec(newID(), object{"argv": []string{"/bin/true"}})
 	}
 	p := g.ok("GET", "/v1/facts?after=0", nil)
 	facts := list(p["facts"])
@@ -68,9 +68,9 @@ func TestSecretsStayOutOfFacts(t *testing.T) {
 	if keys, _ := json.Marshal(out["keys"]); string(keys) != `["LONG","N","TOKEN"]` {
 		t.Errorf("%s", keys)
 	}
-	r := g.view("/v1/execs/"+newID(), object{
+	r := g.exec(newID(), object{
 		"command": "echo $TOKEN $MINE s3cr3t-value-and-more s3cr3t-value own-secret 1 " + strings.Repeat("é", 300), "env": object{"MINE": "own-secret"},
-		"view": object{"wait_ms": 5000, "facts_after": 0},
+		"view": object{"facts_after": 0},
 	})
 	if !strings.HasPrefix(r.out["stdout"], "s3cr3t-value own-secret") {
 		t.Errorf("%q", r.out)
