@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,16 +25,19 @@ func TestKillReachesTheWholeTree(t *testing.T) {
 	for name, command := range escapes {
 		t.Run(name, func(t *testing.T) {
 			g := serve(t)
-			id := newID()
-			g.view("/v1/execs/"+id, object{"command": command, "view": object{"wait_ms": 10000, "until": "output"}})
-			begin := time.Now()
-			g.ok("POST", "/v1/execs/"+id+"/kill", object{"signal": "KILL"})
-			if took := time.Since(begin); took > limit(200*time.Millisecond) {
-				t.Errorf("took %v", took)
-			}
-			if n := g.processes(); n > 0 {
-				t.Errorf("%d processes are left", n)
-			}
+			inTime(t, limit(200*time.Millisecond), func() time.Duration {
+				id := newID()
+				if r := g.view("/v1/execs/"+id, object{"command": command, "view": object{"wait_ms": endMs, "until": "output"}}); r.out["stdout"] != "ready\n" {
+					t.Fatalf("%v %q", r.object, r.out)
+				}
+				begin := time.Now()
+				g.ok("POST", "/v1/execs/"+id+"/kill", object{"signal": "KILL"})
+				took := time.Since(begin)
+				if n := g.processes(); n > 0 {
+					t.Errorf("%d processes are left", n)
+				}
+				return took
+			})
 		})
 	}
 }
@@ -46,21 +50,34 @@ func limit(d time.Duration) time.Duration {
 	return d
 }
 
+// inTime allows for a machine that stands still for a moment: one of three tries has to be done within the limit.
+func inTime(t *testing.T, most time.Duration, try func() time.Duration) {
+	t.Helper()
+	var took []time.Duration
+	for range 3 {
+		took = append(took, try())
+		if slices.Min(took) <= most {
+			return
+		}
+	}
+	t.Errorf("took %v, each more than %v", took, most)
+}
+
 func TestTimeoutKillsAForkBomb(t *testing.T) {
 	g := serve(t)
 	// Test runners are not contained: this bomb is limited by its user, as in a sandbox.
 	g.ok("PATCH", "/v1/limits", object{"pids": 150})
-	r := g.view("/v1/execs/"+newID(), object{
-		"command": "bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 300", "timeout_ms": 700,
-		"view": object{"wait_ms": 20000, "max_bytes": 200},
+	inTime(t, 700*time.Millisecond+limit(200*time.Millisecond), func() time.Duration {
+		r := g.exec(newID(), object{
+			"command": "bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 300", "timeout_ms": 700,
+			"view": object{"max_bytes": 200},
+		})
+		if r.str("status") != "timed_out" || r.str("ended_by") != "timeout" || r.object["exit_code"] != nil {
+			t.Errorf("%v", r.object)
+		}
+		eventually(t, "nothing is left", func() bool { return g.processes() == 0 })
+		return time.Duration(r.num("duration_ms")) * time.Millisecond
 	})
-	if r.str("status") != "timed_out" || r.str("ended_by") != "timeout" || r.object["exit_code"] != nil {
-		t.Errorf("%v", r.object)
-	}
-	if d := time.Duration(r.num("duration_ms"))*time.Millisecond - 700*time.Millisecond; d > limit(200*time.Millisecond) {
-		t.Errorf("ended %v after the deadline", d)
-	}
-	eventually(t, "nothing is left", func() bool { return g.processes() == 0 })
 }
 
 func TestKillWithGrace(t *testing.T) {
@@ -87,7 +104,7 @@ func TestKillWithGrace(t *testing.T) {
 func TestOneTreeIsNotTheOther(t *testing.T) {
 	g := serve(t)
 	victim := g.start(object{"command": "echo ready; sleep 300 & wait"})
-	other := g.start(object{"command": "echo ready; sleep 0.3; echo survived"})
+	other := g.start(object{"command": "echo ready; sleep 2; echo survived"})
 	g.ok("POST", "/v1/execs/"+victim+"/kill", object{"signal": "KILL"})
 	if r := g.wait(other); r.out["stdout"] != "ready\nsurvived\n" {
 		t.Errorf("%v %q", r.object, r.out)
@@ -141,7 +158,7 @@ func TestPauseStopsEverythingAndResumeOnlyThat(t *testing.T) {
 		t.Error("it ran on while paused")
 	}
 	g.ok("POST", "/v1/resume", nil)
-	r = g.view("/v1/execs/"+counter+"/view", object{"wait_ms": 5000, "until": "output", "stdout_offset": before})
+	r = g.view("/v1/execs/"+counter+"/view", object{"wait_ms": endMs, "until": "output", "stdout_offset": before})
 	if r.num("stdout_bytes") == before {
 		t.Error("it did not go on")
 	}
@@ -152,13 +169,9 @@ func TestPauseStopsEverythingAndResumeOnlyThat(t *testing.T) {
 
 func TestOtherSignalsAreOnlySent(t *testing.T) {
 	g := serve(t)
-	id := newID()
-	g.view("/v1/execs/"+id, object{
-		"command": `trap 'echo got it' USR1; echo ready; while :; do sleep 0.05; done`,
-		"view":    object{"wait_ms": 10000, "until": "output"},
-	})
+	id := g.start(object{"command": `trap 'echo got it' USR1; echo ready; while :; do sleep 0.05; done`})
 	g.ok("POST", "/v1/execs/"+id+"/kill", object{"signal": "USR1", "grace_ms": 100})
-	r := g.view("/v1/execs/"+id+"/view", object{"wait_ms": 10000, "until_match": "got it", "stdout_offset": len("ready\n")})
+	r := g.view("/v1/execs/"+id+"/view", object{"wait_ms": endMs, "until_match": "got it", "stdout_offset": len("ready\n")})
 	if r.out["stdout"] != "got it\n" || r.str("status") != "running" {
 		t.Errorf("%q %v", r.out, r.object)
 	}

@@ -168,7 +168,7 @@ func TestHugeDirectoryIsCopiedAndDeletedInTime(t *testing.T) {
 	}
 	took := time.Since(begin)
 	t.Logf("copied and deleted 100k files in %v", took)
-	if took > limit(20*time.Second) {
+	if took > limit(60*time.Second) {
 		t.Errorf("took %v", took)
 	}
 	// Giving up ends the work, and what was half done goes away.

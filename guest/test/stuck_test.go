@@ -53,11 +53,11 @@ func took(t *testing.T, most time.Duration, what string, f func()) {
 
 func TestAStartThatStandsStillHoldsUpNoEndNoKillAndNoPause(t *testing.T) {
 	g := serve(t)
-	short := g.start(object{"command": "echo; sleep 0.5"})
+	short := g.start(object{"command": "echo; sleep 1.5"})
 	long := g.start(object{"command": "echo; sleep 300"})
-	late := g.start(object{"command": "echo; sleep 300", "timeout_ms": 800})
+	late := g.start(object{"command": "echo; sleep 300", "timeout_ms": 2000})
 	answered := startPython(t, g)
-	took(t, limit(2*time.Second), "ends", func() {
+	took(t, limit(3500*time.Millisecond), "ends", func() {
 		if r := g.wait(short); r.str("status") != "exited" {
 			t.Errorf("%v", r.object)
 		}

@@ -180,7 +180,7 @@ func TestArchiveOfWhatChanges(t *testing.T) {
 
 func TestTransfersCountAsActivity(t *testing.T) {
 	g := serve(t)
-	g.ok("PUT", "/v1/lease", object{"idle_ms": 1500, "ttl_ms": 60000})
+	g.ok("PUT", "/v1/lease", object{"idle_ms": 4000, "ttl_ms": 120000})
 	r, w := io.Pipe()
 	go func() {
 		body := archive(t, entry{"f", strings.Repeat("x", 100_000), tar.Header{}})
@@ -188,7 +188,7 @@ func TestTransfersCountAsActivity(t *testing.T) {
 			n := min(len(body), 4000)
 			_, _ = w.Write(body[:n])
 			body = body[n:]
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(250 * time.Millisecond)
 		}
 		w.Close()
 	}()
@@ -203,7 +203,8 @@ type endless struct{ block []byte }
 func (e endless) Read(p []byte) (int, error) { return copy(p, e.block), nil }
 
 func TestTransferSpeed(t *testing.T) {
-	g := serve(t)
+	// How fast a disk is says nothing about the guest.
+	g := serve(t, "--workdir", tmpfs(t, "size=320m"))
 	const size = 256 << 20
 	r, w := io.Pipe()
 	go func() {

@@ -58,7 +58,7 @@ func TestWhatCostsTooMuchIsRefused(t *testing.T) {
 		if _, err := Compile(text, false); err == nil {
 			t.Errorf("%.30q is accepted", text)
 		}
-		if took := time.Since(begin); took > 100*time.Millisecond {
+		if took := time.Since(begin); took > 2*time.Second {
 			t.Errorf("%.30q took %v", text, took)
 		}
 	}
