@@ -207,11 +207,11 @@ describe("a role", () => {
     const store = await newStore({ dataDir });
     const child = await StoreProcess.start({ dataDir });
     const staleMs = 500;
-    expect(await child.ask("hold", { role: "keeper", staleMs })).toBe(true);
     const since = performance.now();
+    expect(await child.ask("hold", { role: "keeper", staleMs })).toBe(true);
     child.child.kill("SIGSTOP");
     await until(() => store.roles.hold("keeper", staleMs));
-    expect(performance.now() - since).toBeGreaterThan(staleMs - 100);
+    expect(performance.now() - since).toBeGreaterThan(staleMs - 5);
     child.child.kill("SIGCONT");
     expect(await child.ask("hold", { role: "keeper", staleMs: 3_600_000 })).toBe(false);
     expect(store.roles.holder("keeper")?.process_id).toBe(store.processId);
@@ -250,13 +250,16 @@ describe("the bell", () => {
   });
 });
 
-const ownMounts = spawnSync("unshare", ["-Urm", "true"]).status === 0;
+/** Root mounts in a namespace of its own; others need one of users for that, which not every machine allows. */
+const namespaces = process.getuid?.() === 0 ? "-m" : "-Urm";
 
 describe("a full disk", () => {
-  it.runIf(ownMounts)("refuses what does not fit, says which disk, and goes on once there is space", async () => {
+  it("refuses what does not fit, says which disk, and goes on once there is space", async () => {
+    const { status, stderr } = spawnSync("unshare", [namespaces, "true"], { encoding: "utf8" });
+    expect(status, `this test mounts a tmpfs: run it as root with CAP_SYS_ADMIN (${stderr})`).toBe(0);
     const dataDir = await newDataDir();
     const script = 'mount -t tmpfs -o size=3m,mode=700 tmpfs "$1"; shift; exec "$@"';
-    const child = await StoreProcess.start({ dataDir }, ["unshare", "-Urm", "sh", "-c", script, "sh", dataDir]);
+    const child = await StoreProcess.start({ dataDir }, ["unshare", namespaces, "sh", "-c", script, "sh", dataDir]);
     await child.ask("put", { record: sandboxRecord("sb_a") });
     const emit = (command: string) => child.ask("emit", { sandbox: "sb_a", exec: "ex_1", command });
     let kept = 0;
