@@ -22,7 +22,8 @@ it("loses, doubles and reorders nothing while relay and server are killed in tur
   let stop = false;
   const load = (async () => {
     while (!stop) {
-      await Promise.all(ids.map(emit));
+      // No more than is relayed soon, however slow the machine.
+      if (store.journal.newest() - cursor() < 2_000) await Promise.all(ids.map(emit));
       await new Promise((resolve) => setImmediate(resolve));
     }
   })();
@@ -47,7 +48,7 @@ it("loses, doubles and reorders nothing while relay and server are killed in tur
   await nc.close();
   expect(await child.end("SIGTERM")).toBe(0);
   await server.stop();
-});
+}, 300_000);
 
 it("hands over to another process of the install at once when the relaying one is killed", async () => {
   await using source = await storeWithSandboxes(2);
@@ -61,7 +62,7 @@ it("hands over to another process of the install at once when the relaying one i
   await first.end("SIGKILL");
   await Promise.all(ids.map(emit));
 
-  await eventually("the second relays", () => store.journal.relayCursor(target).cursor === 2, 5_000);
+  await eventually("the second relays", () => store.journal.relayCursor(target).cursor === 2, 9_000);
   const nc = await consumer(server.url);
   expect(faults(await stored(nc), told)).toEqual([]);
   await nc.close();

@@ -151,7 +151,7 @@ it("durable-consumer handles each event once, in order, over its own death and t
   open.push(await again(server));
   tell(100);
 
-  await eventually("all are handled", () => entries().length >= 600 && relay.status().behind === 0, 45_000);
+  await eventually("all are handled", () => entries().length >= 600 && relay.status().behind === 0, 150_000);
   expect(new Set(entries().map(({ id }) => id)).size).toBe(600);
   for (const sandbox of ["sb_1", "sb_2"]) {
     const sequences = entries().filter((entry) => entry.sandbox === sandbox);
@@ -159,4 +159,4 @@ it("durable-consumer handles each event once, in order, over its own death and t
   }
   expect(await consumer.end("SIGTERM")).toBe(0);
   rmSync(folder, { recursive: true });
-});
+}, 200_000);

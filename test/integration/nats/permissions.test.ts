@@ -22,7 +22,7 @@ it("the documented permissions let a host publish, and a tenant consume its own 
   expect(host.log.said(/may not|differs/)).toEqual([]);
 
   const nc = await connect({ servers: server.url, user: "acme", pass: "s" });
-  const manager = await jetstreamManager(nc, { checkAPI: false, timeout: 1_000 });
+  const manager = await jetstreamManager(nc, { checkAPI: false, timeout: 10_000 });
   const durable = (filter_subject: string, name = "acme-exec") =>
     manager.consumers.add(streamName, { name, durable_name: name, filter_subject, ack_policy: AckPolicy.Explicit });
   await expect(durable("chorus.sandbox.v1.*.other.*.exec.*")).rejects.toThrow(/Permissions Violation/);
@@ -31,11 +31,11 @@ it("the documented permissions let a host publish, and a tenant consume its own 
   await expect(manager.streams.getMessage(streamName, { seq: 2 })).rejects.toThrow(/Permissions Violation/);
   await durable("chorus.sandbox.v1.*.acme.*.exec.*");
   const consumer = await jetstream(nc).consumers.get(streamName, "acme-exec");
-  const message = await consumer.next({ expires: 5_000 });
+  const message = await consumer.next({ expires: 20_000 });
   expect(message && read(message).event).toMatchObject({ subject: "sb_1", data: { tenant: "acme" } });
   await message?.ackAck();
   await nc.close();
-}, 30_000);
+});
 
 it("what a revoked login or right keeps from NATS is told, by every process, until it is there", async () => {
   const users = (publish: string) =>
