@@ -1,6 +1,9 @@
 // @ts-check
 import { spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
+import { once } from "node:events";
 import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -17,7 +20,7 @@ const STOP_LIMIT_MS = 5_000;
  * @typedef {object} NatsOptions
  * @property {boolean} [jetstream] default true
  * @property {string} [storeDir] where JetStream keeps its files; stays there after `stop`. Default: a temporary folder that goes with the server.
- * @property {number} [port] default: one the server finds free. A server started again on its old port and store goes on where it was.
+ * @property {number} [port] default: a free one that nobody takes while the server is away. One started again on its old port and store goes on where it was.
  * @property {string} [config] further configuration in the server's own syntax (users, TLS, limits, …)
  * @property {boolean} [detached] outlives this process. Default false.
  */
@@ -45,7 +48,8 @@ export async function startNats({ jetstream = true, storeDir, port, config = "",
   mkdirSync(store, { recursive: true });
   const logFile = join(home, "nats.log");
   const configFile = join(home, "nats.conf");
-  writeFileSync(configFile, configuration({ jetstream, store, port, home, config }));
+  const own = port ?? (await quietPort());
+  writeFileSync(configFile, configuration({ jetstream, store, port: own, home, config }));
 
   /** @type {import("node:child_process").ChildProcess | undefined} */
   let server;
@@ -100,10 +104,38 @@ function dyingWithUs() {
   return process.platform === "linux" && setpriv ? [setpriv, "--pdeathsig", "TERM"] : [];
 }
 
-/** @param {{ jetstream: boolean, store: string, port: number | undefined, home: string, config: string }} options */
+/**
+ * A free port that the kernel gives to no connection of this machine: those it picks for itself begin above.
+ *
+ * @returns {Promise<number>}
+ */
+async function quietPort() {
+  for (;;) {
+    const port = randomInt(10_000, firstPickedPort());
+    const probe = createServer().listen(port, "127.0.0.1");
+    try {
+      await once(probe, "listening");
+    } catch {
+      continue; // taken
+    }
+    probe.close();
+    await once(probe, "close");
+    return port;
+  }
+}
+
+function firstPickedPort() {
+  try {
+    return Math.max(11_000, Number.parseInt(readFileSync("/proc/sys/net/ipv4/ip_local_port_range", "utf8"), 10));
+  } catch {
+    return 32_768; // macOS begins above, too
+  }
+}
+
+/** @param {{ jetstream: boolean, store: string, port: number, home: string, config: string }} options */
 function configuration({ jetstream, store, port, home, config }) {
   return [
-    `listen: "127.0.0.1:${port ?? -1}"`,
+    `listen: "127.0.0.1:${port}"`,
     `ports_file_dir: ${JSON.stringify(home)}`,
     ...(jetstream ? [`jetstream { store_dir: ${JSON.stringify(store)} }`] : []),
     config,
