@@ -26,6 +26,13 @@ export class ContractHouse implements AsyncDisposable {
 
   /** A new sandbox with one session; unclaimed until the test extends its lease. */
   async sandbox(change: Partial<BackendSpec> = {}): Promise<ContractSandbox> {
+    const spec = await this.create(change);
+    const id = spec.sandbox_id;
+    return { id, spec, guest: await this.connect(id) };
+  }
+
+  /** A new sandbox that nobody speaks to. */
+  async create(change: Partial<BackendSpec> = {}): Promise<BackendSpec> {
     const { image_id } = await this.backend.resolveImage(this.#image);
     const id = newSandboxId();
     const spec: BackendSpec = {
@@ -41,7 +48,7 @@ export class ContractHouse implements AsyncDisposable {
     };
     this.#ids.push(id);
     await this.backend.create(spec);
-    return { id, spec, guest: await this.connect(id) };
+    return spec;
   }
 
   async connect(id: string): Promise<Guest> {
