@@ -182,8 +182,8 @@ describe("bad days", () => {
 
   it("idle sandboxes end, busy ones stay", async () => {
     const server = await start();
-    const idle = await create(server, { idle_s: 1 });
-    const busy = await create(server, { idle_s: 1 });
+    const idle = await create(server, { idle_s: 3 });
+    const busy = await create(server, { idle_s: 3 });
     await server.ok("exec_run", { sandbox_id: busy, command: "sleep 30", wait_s: 0 });
     await eventually(
       "the idle one ends",

@@ -73,7 +73,7 @@ describe.concurrent("a limit that is reached is told", () => {
   it("memory: which command, also when it ends a while after the kill", async () => {
     await using box = await sandbox();
     await box.run("sleep 60", { wait_s: 0 });
-    const hungry = await box.run("tail -c 3000000000 /dev/zero; code=$?; sleep 1.8; exit $code");
+    const hungry = await box.run("tail -c 3000000000 /dev/zero; code=$?; sleep 1; exit $code");
     expect(hungry).toMatchObject({ status: "exited", exit_code: 137, oom_kills: 1 });
     expect(await box.told("limit.oom")).toMatchObject([{ exec_id: hungry["exec_id"] }]);
   });
@@ -144,14 +144,14 @@ describe.concurrent("a limit that is reached is told", () => {
         const found = await reached(box, "cpu");
         return found.length > 0 && found;
       },
-      45_000,
+      90_000,
     );
     expect(held).toMatchObject({ action: "throttled", limit: 0.1, exec_id: exec["exec_id"] });
     expect(Number(held?.["observed"])).toBeGreaterThan(2_000);
     // Another round of the guest's look, and more.
     await box.run("sleep 5");
     expect(await reached(box, "cpu")).toHaveLength(1);
-  });
+  }, 180_000);
 
   it("time and output: whose, and with the trace of the call that asked", async () => {
     await using box = await sandbox();

@@ -125,7 +125,7 @@ describe("an agent's session", () => {
     const started = await server.ok("exec_run", {
       sandbox_id: sandboxId,
       command: "echo begin; (sleep 300 &) ; sleep 300",
-      wait_s: 0.3,
+      wait_s: 2,
     });
     expect(started).toMatchObject({ status: "running", exit_code: null, stdout: "begin\n" });
     const execId = started["exec_id"];
