@@ -92,7 +92,7 @@ it("a connection that breaks while a call waits: the exec ran once and the call 
   const process = await world.process();
   const id = await process.create();
   const asked = await starts(process, id);
-  const running = process.service.execRun(id, { command: "sleep 0.3; echo done", wait_s: 20 }, call);
+  const running = process.service.execRun(id, { command: "sleep 2; echo done", wait_s: 20 }, call);
   await eventually("it runs", () => fakeOf(world.engine, id).guest.runningExecs === 1);
   await new Promise((resolve) => setTimeout(resolve, 100));
   world.engine.dropConnections(id);

@@ -185,7 +185,7 @@ describe("the pool", () => {
   it("is emptied when nobody uses it", async () => {
     const world = new World();
     const process = await world.process({ pool: 1 });
-    await process.keep({ timing: { poolCalmMs: 0, poolUnusedMs: 300 } });
+    await process.keep({ timing: { poolCalmMs: 0, poolUnusedMs: 3_000 } });
     const id = await process.create();
     const { sandbox_id } = await member(process);
     await gone(world, sandbox_id);

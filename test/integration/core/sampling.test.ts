@@ -42,8 +42,10 @@ it("a sandbox is sampled more often while somebody looks at it, and then no long
   const { count } = await sampling(process, { sampleMs: never, watchedMs: 10 });
   const [seen, unseen] = [await process.create(), await process.create()];
   await eventually("each was sampled once", () => count(seen) === 1 && count(unseen) === 1);
-  await process.service.stats(seen, call);
-  await eventually("it is sampled again and again", () => count(seen) > 4);
+  await eventually("it is sampled again and again", async () => {
+    await process.service.stats(seen, call);
+    return count(seen) > 4;
+  });
   await eventually("nobody looks any more", () => process.stats.watched().length === 0);
   await rounds(process, 3);
   const settled = count(seen);

@@ -71,7 +71,7 @@ test("is no longer built when all who asked have given up, and is built anew for
   await expect(left).rejects.toMatchObject({ code: "ABORTED" });
   expect(builds[0]?.signal.aborted).toBe(true);
   const again = backend.resolveImage(name);
-  await expect.poll(() => builds.length).toBe(2);
+  await expect.poll(() => builds.length, { timeout: 20_000 }).toBe(2);
   builds[1]?.finish();
   expect(await again).toMatchObject({ image_id: "sha256:x" });
 });

@@ -81,12 +81,12 @@ describe("an upload", () => {
 
   test("whose source is slow is not given up", async () => {
     async function* slow() {
-      for (let i = 0; i < 4; i++) {
-        await new Promise((resolve) => setTimeout(resolve, 60));
+      for (let i = 0; i < 5; i++) {
+        await new Promise((resolve) => setTimeout(resolve, 400));
         yield piece;
       }
     }
-    const guest = scriptedGuest(onceSent(answering(extracted)), { answerMs: 150 });
+    const guest = scriptedGuest(onceSent(answering(extracted)), { answerMs: 1_500 });
     expect(await guest.putTar("x", slow())).toEqual(extracted);
   });
 
@@ -103,7 +103,7 @@ describe("an upload", () => {
       });
     });
     await expect(guest.putTar("x", failing())).rejects.toThrow("disk on fire");
-    await expect.poll(() => code).toBe(constants.NGHTTP2_CANCEL);
+    await expect.poll(() => code, { timeout: 20_000 }).toBe(constants.NGHTTP2_CANCEL);
   });
 
   test("is cancelled at once", async () => {

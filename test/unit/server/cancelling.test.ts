@@ -53,7 +53,7 @@ it("a call whose client goes while the tools load runs all the same", async () =
   await server.loading;
   server.input.end();
   server.load();
-  await vi.waitFor(() => expect(commands(fake)).toHaveLength(1));
+  await vi.waitFor(() => expect(commands(fake)).toHaveLength(1), { timeout: 20_000 });
   expect(commands(fake)[0]?.call?.signal.aborted).toBe(false);
 });
 
