@@ -7,7 +7,7 @@
  *   node scripts/bootstrap.mjs --build    without services
  *   node scripts/bootstrap.mjs --deps     only what `npm run check` needs
  */
-import { checkPrograms } from "./lib/checks.mjs";
+import { checkPrograms, ensureTestPrograms } from "./lib/checks.mjs";
 import { cli, isEntry } from "./lib/cli.mjs";
 import { ensureDependencies } from "./lib/dependencies.mjs";
 import { ensureGuest } from "./lib/guest.mjs";
@@ -53,6 +53,11 @@ export async function bootstrap() {
   }
 }
 
+/** Programs that only the tests use. */
+export async function testPrograms() {
+  await step("test programs", async (result) => result(await ensureTestPrograms()));
+}
+
 async function dependencies() {
   await step("programs", async (result) => result(await checkPrograms()));
   await withLock(BUILD_LOCK, () => step("dependencies", async (result) => result(await ensureDependencies())));
@@ -64,6 +69,7 @@ if (isEntry(import.meta.url)) {
     else if (flag === "--build") await build();
     else {
       await bootstrap();
+      await testPrograms();
       say("\nEverything is there.");
     }
   });

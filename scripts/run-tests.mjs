@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { PassThrough } from "node:stream";
-import { bootstrap } from "./bootstrap.mjs";
+import { bootstrap, testPrograms } from "./bootstrap.mjs";
 import { findProgram } from "./lib/apt.mjs";
 import { cleanUp, onExit } from "./lib/cleanup.mjs";
 import { cli } from "./lib/cli.mjs";
@@ -39,6 +39,7 @@ await cli(async (args) => {
 /** @param {readonly string[]} args */
 async function runTests(args) {
   const { env } = await bootstrap();
+  await testPrograms();
   // Colours are for terminals; vitest thinks that every CI has one.
   const own = { ...process.env, ...(process.stdout.isTTY ? {} : { NO_COLOR: "1" }), ...env };
   const guest = args.length === 0 ? [await guestTests(own)] : [];

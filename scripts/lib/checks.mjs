@@ -1,4 +1,5 @@
 // @ts-check
+import { ensureProgram } from "./apt.mjs";
 import { SetupError } from "./errors.mjs";
 import { run } from "./run.mjs";
 
@@ -29,6 +30,25 @@ const REQUIRED = [
     next: "install Go 1.24 or newer: https://go.dev/doc/install",
   },
 ];
+
+/** What only tests use, and the Debian package that brings it. */
+const OF_TESTS = /** @type {const} */ ([
+  ["python3", "python3"],
+  ["ps", "procps"],
+  ["pkill", "procps"],
+  ["openssl", "openssl"],
+  ["docker-registry", "docker-registry"],
+]);
+
+/**
+ * Installed where that is possible, as engine and nats-server are.
+ *
+ * @returns {Promise<string>} which they are
+ */
+export async function ensureTestPrograms() {
+  for (const [program, bringer] of OF_TESTS) await ensureProgram(program, [bringer]);
+  return OF_TESTS.map(([program]) => program).join(" · ");
+}
 
 /**
  * Names everything that is missing or too old at once.

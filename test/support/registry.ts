@@ -5,7 +5,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ensureProgram } from "../../scripts/lib/apt.mjs";
+import { findProgram } from "../../scripts/lib/apt.mjs";
 
 /** Who may pull and push; the registry has the password as bcrypt of cost 4. */
 export const reader = { username: "reader", password: "hunter2-secret-word" };
@@ -18,7 +18,8 @@ export interface TestRegistry extends AsyncDisposable {
 
 /** A real registry of our own that lets in nobody but the reader. */
 export async function startRegistry(): Promise<TestRegistry> {
-  const program = await ensureProgram("docker-registry", ["docker-registry"]);
+  const program = findProgram("docker-registry");
+  if (!program) throw new Error("docker-registry is missing: run `npm test`, or `node scripts/bootstrap.mjs`.");
   const folder = mkdtempSync(path.join(tmpdir(), "chorus-registry-"));
   const host = `127.0.0.1:${await freePort()}`;
   writeFileSync(path.join(folder, "htpasswd"), htpasswd);
