@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -11,7 +11,9 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Sources as JavaScript, for child processes; beside the packages they import. */
 export function compileSources(): string {
-  const folder = mkdtempSync(join(root, "node_modules/.cache/nats-test-"));
+  const cache = join(root, "node_modules/.cache");
+  mkdirSync(cache, { recursive: true });
+  const folder = mkdtempSync(join(cache, "nats-test-"));
   const config = [
     "-p",
     "tsconfig.build.json",
