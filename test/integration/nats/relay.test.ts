@@ -339,7 +339,7 @@ it("cuts an event that is too large and says which fields", async () => {
 it("relays what is committed before it ends, within its bound", async () => {
   const server = keep(await startNats());
   const journal = new MemoryJournal();
-  const { relay } = keep(relaying(server.url, journal));
+  const { relay } = keep(relaying(server.url, journal, { drainMs: 20_000 }));
   await eventually("it relays", () => relay.status().state === "relaying");
   for (let n = 0; n < 200; n += 1) for (const sandbox of sandboxes) journal.emit(sandbox);
 
