@@ -231,7 +231,11 @@ func (g *guest) framed(method, path string, body any) (object, []byte) {
 
 func (g *guest) view(path string, body object) result {
 	g.t.Helper()
-	header, rest := g.framed("POST", path, body)
+	return g.decoded(g.framed("POST", path, body))
+}
+
+func (g *guest) decoded(header object, rest []byte) result {
+	g.t.Helper()
 	r := result{object: header["exec"].(object), out: map[string]string{}}
 	r.facts, _ = header["facts"].(object)
 	for _, s := range header["segments"].([]any) {
@@ -310,19 +314,25 @@ func (g *guest) exitCode() int {
 }
 
 // processes counts live processes of the sandbox's uid.
-func (g *guest) processes() int {
+func (g *guest) processes() (n int) {
+	g.t.Helper()
+	for _, state := range g.states() {
+		if state[0] != 'Z' {
+			n++
+		}
+	}
+	return n
+}
+
+// states are those of all processes of the sandbox's uid, as ps names them.
+func (g *guest) states() []string {
+	g.t.Helper()
 	out, err := exec.Command("ps", "-U", strconv.Itoa(g.uid), "-o", "stat=").Output()
 	var none *exec.ExitError
 	if err != nil && !errors.As(err, &none) {
 		g.t.Fatal(err)
 	}
-	n := 0
-	for _, stat := range strings.Fields(string(out)) {
-		if stat[0] != 'Z' {
-			n++
-		}
-	}
-	return n
+	return strings.Fields(string(out))
 }
 
 // recorded are the facts on stdout so far.

@@ -147,6 +147,9 @@ func TestPauseStopsEverythingAndResumeOnlyThat(t *testing.T) {
 	g := serve(t)
 	counter := g.start(object{"command": "while :; do echo tick; sleep 0.01; done"})
 	stopped := g.start(object{"command": "echo ready; kill -STOP $$; echo continued"})
+	eventually(t, "it has stopped itself", func() bool {
+		return slices.ContainsFunc(g.states(), func(state string) bool { return state[0] == 'T' })
+	})
 	if state := g.ok("POST", "/v1/pause", nil)["state"]; state != "paused" {
 		t.Errorf("state %v", state)
 	}

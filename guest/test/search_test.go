@@ -100,6 +100,17 @@ func TestSearchHonoursIgnoreFiles(t *testing.T) {
 	}
 }
 
+// searchAll searches again what a machine that stands still left no time for.
+func (g *guest) searchAll(req object) (out object) {
+	g.t.Helper()
+	for range 5 {
+		if out = g.search(req); out["stopped"] != "time" {
+			break
+		}
+	}
+	return out
+}
+
 func TestSearchIsBounded(t *testing.T) {
 	g := serve(t)
 	g.sh(`seq 20000 > many; mkdir huge; cd huge; seq -f '%06.0f' 100000 | xargs touch; echo needle > 099999; cd ..; truncate -s 65M big; echo needle >> big
@@ -108,12 +119,12 @@ open('long', 'w').write('a' * 5000 + 'é needle ' + 'b' * 5000 + '\nnext\n')
 open('longest', 'w').write('x' * 3000000 + 'needle' + 'y' * 3000000 + 'needle\nlast\n')
 open('edge', 'w').write(('z' * 262143 + '\n') + 'needle\n' + ('z' * 300000 + '\n') + 'needle\n')
 "`)
-	out := g.search(object{"pattern": "[0-9]", "path": "many", "limit": 500})
+	out := g.searchAll(object{"pattern": "[0-9]", "path": "many", "limit": 500})
 	if len(list(out["matches"])) != 500 || out["omitted"] != 10000.0 {
 		t.Errorf("%v", out["omitted"])
 	}
 	begin := time.Now()
-	out = g.search(object{"pattern": "needle", "path": "huge"})
+	out = g.searchAll(object{"pattern": "needle", "path": "huge"})
 	t.Logf("searched 100k files in %v", time.Since(begin))
 	if lines(out) != "099999:1:needle" || out["files_searched"] != 100000.0 || out["stopped"] != nil {
 		t.Errorf("%v", out)
@@ -122,17 +133,17 @@ open('edge', 'w').write(('z' * 262143 + '\n') + 'needle\n' + ('z' * 300000 + '\n
 	if page := g.ok("GET", "/v1/files/list?path=huge&limit=1000", nil); len(list(page["entries"])) != 1000 || time.Since(begin) > limit(2*time.Second) {
 		t.Errorf("a page of %d in %v", len(list(page["entries"])), time.Since(begin))
 	}
-	if out := g.search(object{"pattern": "needle", "glob": "big"}); lines(out) != "" {
+	if out := g.searchAll(object{"pattern": "needle", "glob": "big"}); lines(out) != "" {
 		t.Errorf("%v", out)
 	}
-	m := list(g.search(object{"pattern": "needle", "path": "long"})["matches"])[0]
+	m := list(g.searchAll(object{"pattern": "needle", "path": "long"})["matches"])[0]
 	if text := m["text"].(string); utf8.RuneCountInString(text) != 500 || !strings.Contains(text, "é needle b") {
 		t.Errorf("%q", text)
 	}
-	if got := g.search(object{"pattern": "needle|last", "path": "longest"}); len(list(got["matches"])) != 2 || list(got["matches"])[1]["line"] != 2.0 {
+	if got := g.searchAll(object{"pattern": "needle|last", "path": "longest"}); len(list(got["matches"])) != 2 || list(got["matches"])[1]["line"] != 2.0 {
 		t.Errorf("%v", got)
 	}
-	if got := lines(g.search(object{"pattern": "needle", "path": "edge"})); got != "edge:2:needle\nedge:4:needle" {
+	if got := lines(g.searchAll(object{"pattern": "needle", "path": "edge"})); got != "edge:2:needle\nedge:4:needle" {
 		t.Errorf("%v", got)
 	}
 	// A pattern and a file that would take minutes end in time, and at once when nobody waits.
