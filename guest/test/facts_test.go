@@ -95,8 +95,8 @@ func TestSecretsStayOutOfWhereFactsSayACommandRan(t *testing.T) {
 	g := serve(t)
 	g.run("mkdir -p a/s3cr3t-value/own-secret")
 	g.ok("PATCH", "/v1/env", object{"set": object{"TOKEN": "s3cr3t-value", "PYTHONPATH": g.dir + "/work"}})
-	r := g.view("/v1/execs/"+newID(), object{
-		"command": "pwd", "cwd": "a/s3cr3t-value/own-secret", "env": object{"MINE": "own-secret"}, "view": object{"wait_ms": 5000, "facts_after": 0},
+	r := g.exec(newID(), object{
+		"command": "pwd", "cwd": "a/s3cr3t-value/own-secret", "env": object{"MINE": "own-secret"}, "view": object{"facts_after": 0},
 	})
 	cwd := strings.TrimSpace(r.out["stdout"])
 	told := list(r.facts["facts"])[3]["cwd"]
