@@ -330,7 +330,7 @@ it("what happened while no server ran is told with the time it happened at, and 
   const world = new World();
   const process = await world.process();
   const id = await process.create();
-  const ready = entries(process.store, id).at(-1)?.time ?? "";
+  const { ready_at: ready = "" } = recordOf(process.store, id);
   await process.core.connections[Symbol.asyncDispose]();
   const { guest } = fakeOf(world.engine, id);
   const at = new Date(Date.parse(ready) + 50).toISOString();
