@@ -22,8 +22,8 @@ import { killRunning, run } from "./lib/run.mjs";
 import { countsLine, goTestReader, sum, vitestCounts } from "./lib/test-reports.mjs";
 
 const GO_LIMIT_MS = 15 * 60_000;
-const VITEST_LIMIT_MS = 36 * 60_000;
-const CHAOS_LIMIT_MS = 11 * 60_000;
+const VITEST_LIMIT_MS = 30 * 60_000;
+const CHAOS_LIMIT_MS = 17 * 60_000;
 /** What needs the machine to itself: it kills, floods and stops the clocks of many processes at once. */
 const CHAOS = "test/chaos";
 

@@ -40,7 +40,7 @@ describe("under load, while anything is killed at any moment", () => {
 
   it.each([2, 5])(
     "%i servers on one data dir lose nothing, double nothing, keep order, leave nothing behind and always answer",
-    { timeout: strikeMs + 900_000 },
+    { timeout: strikeMs + 480_000 },
     async (count) => {
       say(`seed ${seed}, ${count} servers`);
       const foreign = await engine.containers();
