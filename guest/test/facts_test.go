@@ -245,3 +245,53 @@ func TestChangedFilesAreFactsAndFitTheFlightRecorder(t *testing.T) {
 	}
 	g.refused("FILE_NOT_FOUND", "GET", "/v1/files/stat?path=no", nil)
 }
+
+func TestChangesThatFailedMidwayAreFacts(t *testing.T) {
+	g := serve(t)
+	g.sh("mkdir -p d/ro same; touch d/a d/ro/x same/f; chmod 555 d/ro")
+	tell := object{"id": "ch_1"}
+	g.refused("PERMISSION_DENIED", "POST", "/v1/files/manage", object{"op": "delete", "path": "d", "recursive": true, "tell": tell})
+	g.refused("PERMISSION_DENIED", "POST", "/v1/files/manage", object{"op": "delete", "path": "d/ro", "recursive": true, "tell": tell})
+	g.manage(object{"op": "move", "path": "same/f", "dest": "./same//f", "tell": tell})
+	var told []string
+	for _, fact := range g.recorded() {
+		if fact["kind"] == "files" {
+			for _, change := range list(fact["changes"]) {
+				told = append(told, change["op"].(string)+" "+change["path"].(string))
+			}
+		}
+	}
+	if got := strings.Join(told, ", "); got != "delete d, move ./same//f" || g.sh("ls d same") != "d:\nro\n\nsame:\nf\n" {
+		t.Errorf("%q, %q", got, g.sh("ls d same"))
+	}
+}
+
+func TestAPageOfFactsIsBounded(t *testing.T) {
+	g := serve(t)
+	var changed []object
+	for i := range 200 {
+		changed = append(changed, object{"path": fmt.Sprintf("%03d%s", i, strings.Repeat("x", 30)), "len": 0})
+	}
+	header, _ := json.Marshal(object{"files": changed, "tell": object{"id": "ch_1", "meta": strings.Repeat("m", 2000)}})
+	for range 60 {
+		if status, answer := g.raw("POST", "/v1/files/write", bytes.NewReader(append(header, '\n'))); status != 200 {
+			t.Fatalf("%d %s", status, answer)
+		}
+	}
+	seen, pages := 0, 0
+	for after := 0; ; pages++ {
+		_, text := g.raw("GET", fmt.Sprintf("/v1/facts?after=%d", after), nil)
+		var page object
+		if err := json.Unmarshal(text, &page); err != nil || len(text) > 600<<10 {
+			t.Fatalf("%d bytes, %v", len(text), err)
+		}
+		facts := list(page["facts"])
+		if len(facts) == 0 {
+			break
+		}
+		seen, after = seen+len(facts), int(facts[len(facts)-1]["seq"].(float64))
+	}
+	if seen != 61 || pages < 2 {
+		t.Errorf("%d facts on %d pages", seen, pages)
+	}
+}

@@ -3,16 +3,13 @@ import { trace } from "./caller.ts";
 import type { Core } from "./core.ts";
 import type { Actor } from "./events.ts";
 import type { Tell } from "./guest/types.ts";
-import { isChangeIdOf, newChangeId, toldBefore } from "./ids.ts";
-import type { SandboxRecord } from "./store/types.ts";
+import { isChangeIdOf, mostToldBetween, newChangeId, toldBefore } from "./ids.ts";
+import type { SandboxRecord, Tx } from "./store/types.ts";
 
 /**
  * What servers ask of a guest comes back as facts, which any process may read: who asked goes along with it, and an id that only a
  * server can have made.
  */
-
-/** Changes that may be told between the making of an id and the telling of its own: a guest keeps 1024 facts. */
-const mostBetween = 1_500;
 
 /** Who asked for something, as its events tell. */
 export interface Asked {
@@ -51,6 +48,10 @@ export const tellOf = (core: Core, record: SandboxRecord, call: Call): Tell => (
   meta: metaOf(call),
 });
 
-/** Of a change that no server asked for, or one that was told long ago. */
-export const isForged = (core: Core, { changes }: SandboxRecord, { change_id }: { change_id: string }): boolean =>
-  !isChangeIdOf(core.store.installId, change_id) || (changes?.told ?? 0) - toldBefore(change_id) > mostBetween;
+/** Whether a server asked for this change, and it was not told yet: from now on it was. */
+export function isNews(core: Core, tx: Tx, record: SandboxRecord, { change_id }: { change_id: string }): boolean {
+  const base = toldBefore(change_id);
+  const oldest = (record.changes?.told ?? 0) - mostToldBetween;
+  if (!isChangeIdOf(core.store.installId, change_id) || base < oldest) return false;
+  return tx.noteChange(record.sandbox_id, change_id, base, oldest);
+}

@@ -93,7 +93,9 @@ export class FactReaders {
       if (left <= 0 || !newest || all.facts.length >= mostGathered || all.facts.some(({ kind }) => kind !== "files")) {
         return all;
       }
-      const { facts, next } = await guest.facts(newest.seq, left, signal);
+      const { facts, oldest, next } = await guest.facts(newest.seq, left, signal);
+      // Some are gone by now: what was read is told first, and then looked into.
+      if (oldest > newest.seq + 1) return all;
       all = { ...all, facts: [...all.facts, ...facts], next };
       await pause(this.#timing.lingerMs, signal);
     }

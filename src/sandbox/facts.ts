@@ -1,10 +1,10 @@
-import { type Asked, askedBy, isForged } from "./asked.ts";
+import { type Asked, askedBy, isNews } from "./asked.ts";
 import { trace } from "./caller.ts";
 import type { Core } from "./core.ts";
 import type { Actor } from "./events.ts";
 import { type ChangesFact, tellChanges } from "./file-changes.ts";
 import type { GuestFact } from "./guest/types.ts";
-import { isExecIdOf, toldBefore } from "./ids.ts";
+import { isExecIdOf, mostToldBetween, toldBefore } from "./ids.ts";
 import { earliest, isTerminal, latest } from "./lifecycle.ts";
 import { redactCommand } from "./redact.ts";
 import type { ExecRecord, SandboxRecord, Tx } from "./store/types.ts";
@@ -13,7 +13,7 @@ import { counted, tellExpiring, tellLimit } from "./unasked.ts";
 /**
  * Turns facts of a guest into state and events, inside one transaction. Whoever reads them, each counts once: only facts above
  * the record's cursor are taken, and the cursor moves with them. Facts are untrusted: they can tell of their own sandbox only, of
- * execs that a server of the install started, of each once, of files that one changed, and of everything else so often.
+ * execs that a server of the install started, of each once, of changes of files that one asked for, of each once, and of everything else so often.
  */
 export function applyFacts(core: Core, tx: Tx, sandboxId: string, facts: readonly GuestFact[]): void {
   const before = tx.sandbox(sandboxId);
@@ -24,9 +24,9 @@ export function applyFacts(core: Core, tx: Tx, sandboxId: string, facts: readonl
   for (const fact of facts) {
     if (fact.seq <= record.fact_cursor) continue;
     record = { ...record, fact_cursor: fact.seq };
-    if (isMadeUp(core, record, fact)) continue;
+    if (isMadeUp(core.store.installId, fact)) continue;
     if (fact.kind === "files") {
-      changed.push(fact);
+      if (isNews(core, tx, record, fact)) changed.push(fact);
       continue;
     }
     record = applyFact(core, tx, tellChanges(tx, record, changed), fact);
@@ -108,7 +108,7 @@ function applyFact(core: Core, tx: Tx, record: SandboxRecord, fact: GuestFact): 
     case "resumed": {
       const paused = fact.kind === "paused";
       if ((record.state === "paused") === paused || record.state === "creating") return record;
-      if (isForged(core, record, fact)) {
+      if (!isNews(core, tx, record, fact)) {
         const after = counted(core, record, "count");
         return after ? changePaused(tx, after, paused, { actor: { kind: "guest" } }, fact.at) : record;
       }
@@ -176,18 +176,9 @@ const usedOf = ({ cpu_ms, peak_memory_bytes }: { cpu_ms?: number | null; peak_me
   ...(peak_memory_bytes !== undefined && { peak_memory_bytes }),
 });
 
-/** Of an exec that no server of the install started, or of files that none changed. */
-function isMadeUp(core: Core, record: SandboxRecord, fact: GuestFact): boolean {
-  if (fact.kind === "exec.started" || fact.kind === "exec.ended")
-    return !isExecIdOf(core.store.installId, fact.exec_id);
-  return fact.kind === "files" && isForged(core, record, fact);
-}
-
-/**
- * Execs that may be told of between the making of an id and its start: the store remembers the last 2000, so that whatever it has
- * forgotten is further back.
- */
-const mostBetween = 1_500;
+/** Of an exec that no server of the install started. */
+const isMadeUp = (install: string, fact: GuestFact): boolean =>
+  (fact.kind === "exec.started" || fact.kind === "exec.ended") && !isExecIdOf(install, fact.exec_id);
 
 const isReplayed = (record: SandboxRecord, execId: string): boolean =>
-  record.execs_total - toldBefore(execId) > mostBetween;
+  record.execs_total - toldBefore(execId) > mostToldBetween;

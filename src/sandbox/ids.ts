@@ -37,6 +37,11 @@ export const newExecId = (install: string, toldBefore: number): string => marked
 const newBody = (toldBefore: number): string => `${toldBefore.toString(36)}${token().slice(0, randomLength)}`;
 /** Of an exec, or of a change. 0 for ids that an older version made. */
 export const toldBefore = (id: string): number => Number.parseInt(id.slice(3, -(randomLength + markLength)), 36) || 0;
+/**
+ * Of its kind that may be told of between the making of an id and the telling of it: a guest keeps 1024 facts. The store remembers
+ * more than these, so that an id it has forgotten is known by its age.
+ */
+export const mostToldBetween = 1_500;
 export const markedExecId = (install: string, body: string): string => `ex_${body}${mark(install, body)}`;
 export const isExecIdOf = (install: string, execId: string): boolean =>
   execId.startsWith("ex_") && execId.endsWith(mark(install, execId.slice(3, -markLength)));

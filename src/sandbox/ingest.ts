@@ -79,8 +79,10 @@ async function unseenExecs(
   const first = facts.find(({ seq }) => seq === oldest);
   const all = (await guest.listExecs()).reverse();
   // What started after the oldest fact that is kept has a fact of its own, which tells more.
+  const kept = new Set(facts.map((fact) => (fact.kind === "exec.started" ? fact.exec_id : "")));
   const lost = all.filter(
-    ({ exec_id, started_at }) => !store.exec(sandboxId, exec_id) && first && started_at <= first.at,
+    ({ exec_id, started_at }) =>
+      !kept.has(exec_id) && !store.exec(sandboxId, exec_id) && first && started_at <= first.at,
   );
   // Where it ran is left out like its words: the list shows it with the values of the env that a fact hides.
   const starts = lost.map(({ exec_id, tty, started_at: at }, i): GuestFact => {

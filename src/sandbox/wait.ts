@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { givenUp } from "../errors.ts";
 
@@ -52,6 +53,8 @@ export function deadline(ms: number, signal?: AbortSignal): AbortSignal {
     timeout.removeEventListener("abort", onTimeout);
     either.abort(signal.reason);
   };
+  // Many may wait on one signal.
+  setMaxListeners(0, signal);
   timeout.addEventListener("abort", onTimeout, { once: true });
   signal.addEventListener("abort", onAbort, { once: true });
   return either.signal;

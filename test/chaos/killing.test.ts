@@ -3,7 +3,7 @@ import { eventually } from "../support/server.ts";
 import { chance } from "./parts/chance.ts";
 import { type DoomedEngine, doomedEngine } from "./parts/engine.ts";
 import { filesWritten, load, nothingPromised, type Promised } from "./parts/load.ts";
-import { type Fates, strike } from "./parts/mishaps.ts";
+import { nothingBefell, strike } from "./parts/mishaps.ts";
 import { type DoomedNats, doomedNats } from "./parts/nats.ts";
 import { openSessions, type Session } from "./parts/sessions.ts";
 import {
@@ -46,7 +46,7 @@ describe("under load, while anything is killed at any moment", () => {
       const foreign = await engine.containers();
       // One for each: who draws first is a matter of time, and the seed repeats the order of the kills.
       const dice = chance(seed + count);
-      const fates: Fates = { killed: new Set(), engineAway: new Set() };
+      const fates = nothingBefell();
       await using sessions = await openSessions(count, {
         DOCKER_HOST: engine.host,
         CHORUS_SANDBOX_HOST: `host-${count}`,
@@ -56,7 +56,14 @@ describe("under load, while anything is killed at any moment", () => {
       const promised = nothingPromised();
       const known = new Set<string>();
       const stop = new AbortController();
-      const work = load({ sessions: sessions.all, promised, known, chance: chance(seed - count), signal: stop.signal });
+      const work = load({
+        sessions: sessions.all,
+        promised,
+        fates,
+        known,
+        chance: chance(seed - count),
+        signal: stop.signal,
+      });
       await eventually("the first commands run", () => promised.execs.size > 2, 120_000);
       const began = performance.now();
       const passed = (): string => `${((performance.now() - began) / 1000).toFixed(1)} s`;

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 	"unicode/utf16"
@@ -73,9 +74,8 @@ func (s *Server) fileManage(_ http.ResponseWriter, r *http.Request) (any, error)
 	var managed *files.Managed
 	var err error
 	s.box.Watch.WhileWriting(func() {
-		if managed, err = s.box.Files.Manage(r.Context(), req.ManageRequest); err == nil && managed.Entries > 0 {
-			s.box.Facts.Changed(req.Tell, managedChanges(&req.ManageRequest, managed))
-		}
+		managed, err = s.box.Files.Manage(r.Context(), req.ManageRequest)
+		s.box.Facts.Changed(req.Tell, managedChanges(&req.ManageRequest, managed, err))
 	})
 	if err != nil {
 		return nil, err
@@ -86,12 +86,17 @@ func (s *Server) fileManage(_ http.ResponseWriter, r *http.Request) (any, error)
 	}{managed, s.factsFor(req.Tell)}, nil
 }
 
-func managedChanges(req *files.ManageRequest, managed *files.Managed) []facts.Change {
-	changes := []facts.Change{{Path: managed.Path, Op: req.Op}}
-	if req.Op == "move" {
-		changes = append(changes, facts.Change{Path: req.Path, Op: "delete"})
+// managedChanges are those that were made, also where the rest of them failed.
+func managedChanges(req *files.ManageRequest, managed *files.Managed, failed error) []facts.Change {
+	switch {
+	case managed == nil || managed.Entries == 0:
+		return nil
+	case req.Op != "move" || path.Clean(*req.Dest) == path.Clean(req.Path):
+		return []facts.Change{{Path: managed.Path, Op: req.Op}}
+	case failed != nil: // what it was copied from is still there, or part of it
+		return []facts.Change{{Path: managed.Path, Op: "copy"}}
 	}
-	return changes
+	return []facts.Change{{Path: managed.Path, Op: req.Op}, {Path: req.Path, Op: "delete"}}
 }
 
 // progress counts what moves as activity.

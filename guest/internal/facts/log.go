@@ -13,6 +13,8 @@ const (
 	Kept = 1024
 	// PerAnswer bounds one page.
 	PerAnswer = 256
+	// bytesPerAnswer bounds it as well; one fact it always has.
+	bytesPerAnswer = 512 << 10
 )
 
 // Stamp is the wire form of a wall clock time.
@@ -97,8 +99,13 @@ func (l *Log) After(after uint64) Page {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	page := Page{Facts: []json.RawMessage{}, Oldest: l.oldest(), Next: l.next}
+	bytes := 0
 	for seq := max(after+1, page.Oldest); seq < l.next && len(page.Facts) < PerAnswer; seq++ {
-		page.Facts = append(page.Facts, l.ring[seq%Kept])
+		fact := l.ring[seq%Kept]
+		if bytes += len(fact); bytes > bytesPerAnswer && len(page.Facts) > 0 {
+			break
+		}
+		page.Facts = append(page.Facts, fact)
 	}
 	return page
 }

@@ -29,7 +29,7 @@ type Managed struct {
 	Entries int    `json:"entries"`
 }
 
-// Manage makes directories, moves, copies and deletes.
+// Manage makes directories, moves, copies and deletes. Where that fails midway, it tells what was done, too.
 func (f *Files) Manage(parent context.Context, r ManageRequest) (*Managed, error) {
 	needsDest := r.Op == "move" || r.Op == "copy"
 	if needsDest != (r.Dest != nil) {
@@ -54,7 +54,7 @@ func (f *Files) Manage(parent context.Context, r ManageRequest) (*Managed, error
 		return nil, fault.New(fault.InvalidArgument, "op is mkdir, move, copy or delete")
 	}
 	if err != nil {
-		return nil, tell(err)
+		return out, tell(err)
 	}
 	return out, nil
 }
@@ -89,8 +89,11 @@ func (f *Files) move(ctx context.Context, path, dest string) (entries int, err e
 		}
 		return failed
 	})
-	if err != nil || failed == nil {
-		return 1, err
+	if err != nil {
+		return 0, err
+	}
+	if failed == nil {
+		return 1, nil
 	}
 	// Another file system: the copy is complete before anything of the source goes.
 	if _, err := f.copyInto(ctx, e, true); err != nil {
@@ -100,10 +103,8 @@ func (f *Files) move(ctx context.Context, path, dest string) (entries int, err e
 	if err != nil {
 		return 0, err
 	}
-	if _, err := f.remove(ctx, fd, e.source.name, path, false); err != nil {
-		return 0, err
-	}
-	return 1, nil
+	_, err = f.remove(ctx, fd, e.source.name, path, false)
+	return 1, err
 }
 
 func (f *Files) copy(ctx context.Context, path, dest string, recursive bool) (entries int, err error) {

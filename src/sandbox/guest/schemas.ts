@@ -97,7 +97,7 @@ const common = { seq: z.int().min(1).max(Number.MAX_SAFE_INTEGER), at: time };
 const asked = { change_id: id.default(""), meta: meta.exactOptional() };
 
 /** By all that ran in it, over its whole life. */
-const used = { cpu_ms: amount.exactOptional(), peak_memory_bytes: amount.exactOptional() };
+const used = { cpu_ms: amount.exactOptional(), peak_memory_bytes: count.nullable().exactOptional() };
 
 const knownFact = z.discriminatedUnion("kind", [
   z.object({ ...common, kind: z.literal("boot"), version: word, api: count, sandbox_id: id }),
@@ -236,7 +236,7 @@ export const stats = z.object({
   sampled_at: time,
   uptime_ms: ms,
   cpu: z.object({ usage_ms: amount, throttled_ms: amount, limit_cpus: amount }),
-  memory: z.object({ used_bytes: amount, limit_bytes: amount, peak_bytes: amount, oom_kills: amount }),
+  memory: z.object({ used_bytes: amount, limit_bytes: amount, peak_bytes: count.nullable(), oom_kills: amount }),
   pids: z.object({ current: amount, limit: amount }),
   workspace: z.object({ used_bytes: amount, limit_bytes: amount }),
   network: z.object({ rx_bytes: amount, tx_bytes: amount }),

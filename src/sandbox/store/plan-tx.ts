@@ -24,6 +24,10 @@ export class PlanTx extends RecordReads implements Tx {
     this.#records.putExec(record);
   }
 
+  noteChange(sandboxId: string, changeId: string, base: number, forgetBelow: number): boolean {
+    return this.#records.noteChange(sandboxId, changeId, base, forgetBelow);
+  }
+
   putPoolMember(member: PoolMember): void {
     this.#records.putPoolMember(member);
   }

@@ -184,13 +184,24 @@ export class Records {
     return undefined;
   }
 
+  noteChange(sandboxId: string, changeId: string, base: number, forgetBelow: number): boolean {
+    const { changes } = this.#tables;
+    const prefix = part(sandboxId);
+    const place = (told: number) => `${prefix}/${digits(Math.max(0, told))}`;
+    const at = `${place(base)}/${changeId}`;
+    if (changes.get(at) !== undefined) return false;
+    changes.put(at, changeId);
+    for (const old of changes.keys({ start: `${prefix}/`, end: place(forgetBelow), limit: 2 })) changes.remove(old);
+    return true;
+  }
+
   /** Up to `limit` ids of sandboxes that ended before a time, the oldest first. */
   endedBefore(time: string, limit: number): string[] {
     return this.#tables.ended.values({ end: timeKey(time, digits(0)), limit });
   }
 
   removeSandbox(sandboxId: string): void {
-    const { sandboxes, byRequest, execs, execsByTime, openExecs } = this.#tables;
+    const { sandboxes, byRequest, execs, execsByTime, openExecs, changes } = this.#tables;
     const record = this.sandbox(sandboxId);
     if (!record) return;
     this.#unindex(record);
@@ -199,8 +210,8 @@ export class Records {
       if (byRequest.get(request) === sandboxId) byRequest.remove(request);
     }
     const prefix = part(sandboxId);
-    for (const table of [execs, execsByTime, openExecs]) {
-      for (const execKey of table.keys({ start: `${prefix}/`, end: endOf(prefix) })) table.remove(execKey);
+    for (const table of [execs, execsByTime, openExecs, changes]) {
+      for (const place of table.keys({ start: `${prefix}/`, end: endOf(prefix) })) table.remove(place);
     }
     sandboxes.remove(prefix);
   }

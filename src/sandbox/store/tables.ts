@@ -46,6 +46,9 @@ export interface Tables {
   /** sandbox/exec → exec, those without an end. */
   openExecs: Table<string>;
 
+  /** sandbox/told before/id → id of changes that were told. */
+  changes: Table<string>;
+
   /** cursor → entry. */
   journal: Table<JournalEntry>;
   /** sandbox/cursor → cursor. */
@@ -91,6 +94,7 @@ export async function openTables(database: Database, dataDir: string): Promise<{
     execs: database.table("execs"),
     execsByTime: database.table("execs_by_time"),
     openExecs: database.table("open_execs"),
+    changes: database.table("changes"),
     journal: database.table("journal"),
     journalBySandbox: database.table("journal_by_sandbox"),
     journalFiles: database.table("journal_files"),

@@ -170,6 +170,12 @@ export interface Tx {
   /** Execs of a sandbox without `completed`. */
   openExecs(sandboxId: string): ExecRecord[];
   putExec(record: ExecRecord): void;
+  /**
+   * Notes that a change is told; false when it was noted before.
+   * @param base how many were told when its id was made
+   * @param forgetBelow those made when fewer were told need not be known any more
+   */
+  noteChange(sandboxId: string, changeId: string, base: number, forgetBelow: number): boolean;
   pool(): PoolMember[];
   poolMember(sandboxId: string): PoolMember | undefined;
   putPoolMember(member: PoolMember): void;

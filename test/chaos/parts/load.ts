@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Answer } from "../../support/server.ts";
 import type { Chance } from "./chance.ts";
+import type { Fates } from "./mishaps.ts";
 import type { Session } from "./sessions.ts";
 
 /** What tools answered, to be found in the journal afterwards. */
@@ -40,6 +41,7 @@ export const nothingPromised = (): Promised => ({
 export interface Load {
   sessions: readonly Session[];
   promised: Promised;
+  fates: Fates;
   /** Live sandboxes as the callers know them, shared among all. */
   known: Set<string>;
   chance: Chance;
@@ -74,8 +76,9 @@ async function worker(work: Load, session: Session): Promise<void> {
 }
 
 async function create(work: Load, session: Session): Promise<void> {
-  const { known, promised, chance } = work;
+  const { known, promised, fates, chance } = work;
   work.creating += 1;
+  const turns = fates.engineTurns;
   const wait_s = chance.one([0, 20]);
   // Shorter than the clocks jump: a lease on the wall clock would end by it.
   const lease = { ttl_s: 7_000, idle_s: 7_000 };
@@ -83,6 +86,7 @@ async function create(work: Load, session: Session): Promise<void> {
   const id = answer?.data["sandbox_id"];
   if (typeof id === "string") {
     promised.created.add(id);
+    if (fates.engineTurns !== turns || turns % 2 === 1) fates.engineAway.add(id);
     const now = wait_s > 0 ? answer : await session.call("sandbox_get", { sandbox_id: id, wait_s: 20 });
     if (now?.data["state"] === "running") {
       promised.running.add(id);

@@ -22,7 +22,11 @@ export interface Fates {
   killed: Set<string>;
   /** They may have lived while the engine was away. */
   engineAway: Set<string>;
+  /** How often the engine went away or came back: odd while it is away. */
+  engineTurns: number;
 }
+
+export const nothingBefell = (): Fates => ({ killed: new Set(), engineAway: new Set(), engineTurns: 0 });
 
 /** Something that goes wrong, and is mended after a while. */
 interface Mishap {
@@ -119,10 +123,12 @@ function killEngine(keeps: boolean): Kind {
       holdMs: chance.between(0, 1_500),
       strike: () => {
         over = new Set(promised.destroyed);
+        fates.engineTurns += 1;
         return engine.kill();
       },
       async mend() {
         await engine.restart(keeps);
+        fates.engineTurns += 1;
         for (const id of promised.created) if (!over.has(id)) fates.engineAway.add(id);
       },
     };

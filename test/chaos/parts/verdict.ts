@@ -45,7 +45,8 @@ export function endFaults(journal: readonly Told[], promised: Promised, { killed
     const end = events.at(-1);
     const died = events.find(({ type }) => type === "lifecycle.died");
     const asked = promised.askedToEnd.has(sandbox);
-    const away = engineAway.has(sandbox);
+    // Of one whose creation was not answered nobody knows when it was.
+    const away = engineAway.has(sandbox) || !promised.created.has(sandbox);
     const wasRunning = promised.running.has(sandbox);
     const admissible = new Map<unknown, boolean>([
       ["request", asked],

@@ -360,20 +360,25 @@ it("execs whose starts left the guest's log unread are told all the same, once, 
   const { facts } = fakeOf(world.engine, id).guest;
   for (let i = 0; i < 1_100; i++) facts.add("oom", { oom_kills: i + 1 });
   await guest.startExec(ex(process, "3"), { command: "true" }, { wait_ms: 10_000 });
+  // The start of this one is the oldest fact that is kept, and tells all it can.
+  await guest.startExec(ex(process, "4"), { command: "sleep 600" }, { wait_ms: 0 });
+  for (let i = 0; i < 1_023; i++) facts.add("of tomorrow");
   for (let page = 0; page < 3; page++) await drainFacts(process.core, id, guest, deadline(5_000));
   await guest.viewExec(ex(process, "2"), { until: "exit", wait_ms: 10_000 });
+  await guest.killExec(ex(process, "4"), { signal: "KILL" });
   await drainFacts(process.core, id, guest, deadline(5_000));
   const execs = entries(process.store, id).flatMap(({ type, data }) =>
     type.startsWith("exec.") ? [`${type} ${data["exec_id"]}`] : [],
   );
   expect(execs.sort()).toEqual(
-    ["1", "2", "3"].flatMap((n) => startedAndEnded.map((type) => `${type} ${ex(process, n)}`)).sort(),
+    ["1", "2", "3", "4"].flatMap((n) => startedAndEnded.map((type) => `${type} ${ex(process, n)}`)).sort(),
   );
   // The list that tells of them shows neither their words nor where they ran as facts do.
   expect(told(process.store, id, "exec.started").map(({ command, cwd }) => [command, cwd])).toEqual([
     ["", ""],
     ["", ""],
-    ["true", "/workspace"],
+    ["", ""],
+    ["sleep 600", "/workspace"],
   ]);
-  expect((await process.service.execList(id, call)).execs).toHaveLength(3);
+  expect((await process.service.execList(id, call)).execs).toHaveLength(4);
 });

@@ -1,6 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
+import { isNews as news } from "../../../src/sandbox/asked.ts";
 import { newChangeId, newExecId } from "../../../src/sandbox/ids.ts";
+import { drainFacts } from "../../../src/sandbox/ingest.ts";
 import { settleDeath } from "../../../src/sandbox/settle.ts";
 import { call, entries, fakeOf, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
 import { eventually } from "../../support/server.ts";
@@ -165,18 +167,91 @@ it("a captured guest tells of no change that no server asked for, and of none ag
   }
   await process.exec(id, "true");
   expect(paths(process, id)).toEqual([]);
+  // Of one that a server asked for it tells once, whatever it tells in between.
   const known = newChangeId(store.installId, 0);
-  for (let batch = 0; batch < 20; batch++) {
-    for (let i = 0; i < 200; i++) guest.facts.add("files", { change_id: known, changes });
-    await process.exec(id, "true");
+  for (let i = 0; i < 200; i++) {
+    guest.facts.add("files", { change_id: known, changes });
+    guest.facts.add(i % 2 ? "paused" : "resumed", { change_id: known });
+    guest.facts.add("of tomorrow");
   }
-  // What is told goes on until the id is one of long ago, and then no more.
-  const heard = paths(process, id).length;
-  expect(heard).toBeGreaterThan(0);
-  expect(heard).toBeLessThan(10);
-  expect(recordOf(store, id).changes?.told).toBeLessThan(2_000);
+  await drainFacts(process.core, id, await process.core.connections.guest(id), AbortSignal.timeout(10_000));
+  expect(paths(process, id)).toEqual([["made-up"]]);
+  const byAgents = entries(store, id).filter(({ data }) => (data["actor"] as { kind: string }).kind === "agent");
+  expect(byAgents.map(({ type }) => type)).not.toContain("lifecycle.paused");
   // A true one of a server is still heard.
+  await process.service.update(id, { paused: false }, call);
   await writer(process, id)("true");
   await process.exec(id, "true");
   expect(paths(process, id).at(-1)).toEqual(["true"]);
+});
+
+it("a change that is told again long after is known, as is one that was told a moment ago", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  const { store } = process;
+  const early = newChangeId(store.installId, 0);
+  const isNews = (change: string, told: number) =>
+    store.write((tx) => {
+      const record = { ...recordOf(store, id), changes: { told } };
+      return news(process.core, tx, record, { change_id: change });
+    });
+  expect([await isNews(early, 0), await isNews(early, 1)]).toEqual([true, false]);
+  // What is too old to be news is not remembered any more.
+  for (let told = 1_600; told < 1_610; told++)
+    expect(await isNews(newChangeId(store.installId, told), told)).toBe(true);
+  expect(await isNews(early, 1_610)).toBe(false);
+  expect(await isNews(newChangeId(store.installId, 200), 1_610)).toBe(true);
+});
+
+it("a guest that has more to tell than an answer holds is read in parts, and holds up no command", async () => {
+  const world = new World();
+  const process = await world.process();
+  const id = await process.create();
+  const { guest } = fakeOf(world.engine, id);
+  const long = Array.from({ length: 200 }, (_, i) => ({ path: `${i}`.padEnd(40, "x"), op: "write", size_bytes: 1 }));
+  const count = 300;
+  for (let i = 0; i < count; i++) {
+    const changes = long.map((change) => ({ ...change, path: `${i}/${change.path}` }));
+    guest.facts.add("files", { change_id: newChangeId(process.store.installId, 0), changes });
+  }
+  expect((await process.exec(id, "echo fine")).stdout).toBe("fine\n");
+  await process.keep();
+  await eventually("all is read", () => recordOf(process.store, id).fact_cursor >= count);
+  const told = entries(process.store, id).filter(({ type }) => type === "file.changed");
+  const files = told.flatMap(({ data }) => [(data["changes"] as unknown[]).length, Number(data["omitted"] ?? 0)]);
+  expect(files.reduce((sum, n) => sum + n, 0)).toBe(count * long.length);
+});
+
+it("the end of a command that the guest's log has lost while changes gathered is told all the same", async () => {
+  const world = new World();
+  const process = await world.process();
+  const id = await process.create();
+  await writer(process, id)("a");
+  await eventually("the first is told", () => paths(process, id).length === 1);
+  await process.service.execRun(id, { command: "sleep 0.2", wait_s: 0 }, call);
+  await writer(process, id)("b");
+  const guest = await process.core.connections.guest(id);
+  const { facts } = fakeOf(world.engine, id).guest;
+  // The reader has "b" and asks for what follows, which by then is more than the guest keeps.
+  const read = guest.facts.bind(guest);
+  let asked = 0;
+  vi.spyOn(guest, "facts").mockImplementation(async (...args) => {
+    if (++asked === 2) {
+      await eventually("it has ended", () => fakeOf(world.engine, id).guest.runningExecs === 0);
+      for (let i = 0; i < 1_100; i++) facts.add("of tomorrow");
+    }
+    return read(...args);
+  });
+  await process.keep();
+  await eventually("its end is told", () => story(process.store, id).includes("exec.completed"));
+});
+
+it("a move of a file onto itself tells of no delete", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  await writer(process, id)("a");
+  await process.service.fileManage(id, { op: "move", path: "a", dest: "./a" }, call).catch(() => {});
+  await process.service[Symbol.asyncDispose]();
+  const changes = told(process.store, id, "file.changed").flatMap((event) => event["changes"] as { op: string }[]);
+  expect(changes.map(({ op }) => op)).not.toContain("delete");
 });

@@ -45,3 +45,16 @@ describe("what is not done in time", () => {
     expect(SandboxError.from(new DOMException("", "AbortError"))).toMatchObject({ code: "ABORTED" });
   });
 });
+
+it("many deadlines on one signal are nothing to warn of", async () => {
+  const warned: string[] = [];
+  const hear = (warning: Error) => warned.push(warning.name);
+  process.on("warning", hear);
+  const stop = new AbortController();
+  const deadlines = Array.from({ length: 50 }, () => deadline(60_000, stop.signal));
+  await new Promise((done) => setImmediate(done));
+  process.off("warning", hear);
+  stop.abort();
+  expect(warned).toEqual([]);
+  expect(deadlines.every(({ aborted }) => aborted)).toBe(true);
+});

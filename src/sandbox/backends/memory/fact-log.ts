@@ -3,6 +3,7 @@ import { Notifier } from "./notifier.ts";
 
 const kept = 1024;
 const perAnswer = 256;
+const bytesPerAnswer = 512 * 1024;
 
 interface LoggedFact {
   seq: number;
@@ -37,7 +38,14 @@ export class FactLog {
   }
 
   after(seq: number) {
-    const facts = this.#facts.filter((fact) => fact.seq > seq).slice(0, perAnswer);
+    let bytes = 0;
+    const facts = this.#facts
+      .filter((fact) => fact.seq > seq)
+      .slice(0, perAnswer)
+      .filter((fact, i) => {
+        bytes += JSON.stringify(fact).length;
+        return i === 0 || bytes <= bytesPerAnswer;
+      });
     return { facts, oldest: this.oldest, next: this.#next };
   }
 

@@ -154,7 +154,8 @@ const routes: Record<string, Route> = {
     const managed = manage(guest.files, request);
     const { op, path } = request;
     const changes = [{ path: managed.path, op: op as string, size_bytes: null }];
-    if (op === "move") changes.push({ path, op: "delete", size_bytes: null });
+    if (op === "move" && guest.files.resolve(path) !== guest.files.resolve(managed.path))
+      changes.push({ path, op: "delete", size_bytes: null });
     return { json: { ...managed, ...guest.changed(tell, managed.entries > 0 ? changes : []) } };
   },
   "PUT /v1/files/tar": (guest, ask) => {
