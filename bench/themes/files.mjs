@@ -28,8 +28,8 @@ export const files = {
 /** @param {Bench} bench @param {Server} server @param {string} id */
 async function stats(bench, server, id) {
   const ours = await timed("sandbox_stats", bench.samples(300), async () => {
-    const { pids } = await server.call("sandbox_stats", { sandbox_id: id });
-    must(pids["current"] > 0, "stats of a sandbox without processes");
+    const { memory, pids } = await server.call("sandbox_stats", { sandbox_id: id });
+    must(memory["used_bytes"] > 0 && pids["limit"] > 0, "stats of a sandbox without memory or limits");
   });
   const oneShot = () => engine().getContainer(id).stats({ stream: false, "one-shot": true });
   const raw = await timed("engine stats, one shot", 3, oneShot, { warmUp: 0 });
