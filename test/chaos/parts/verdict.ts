@@ -1,6 +1,7 @@
 import type { Received } from "../../support/nats.ts";
 import type { Promised } from "./load.ts";
 import type { Fates } from "./mishaps.ts";
+import { duplicateWindowMs } from "./nats.ts";
 
 /** An entry of the journal as `sandbox_events` gives it. */
 export interface Told {
@@ -122,28 +123,37 @@ function execFaults(sandbox: string, events: readonly Told[]): string[] {
   return faults;
 }
 
-/** What the stream has, next to the journal. A repeat is counted by itself: consumers are told to expect them. */
+/**
+ * What the stream has, next to the journal. Repeats are told by themselves: consumers are told to expect them, where a message was
+ * on its way for longer than the duplicate window.
+ */
 export function streamFaults(
   journal: readonly Told[],
   received: readonly Received[],
-): { faults: string[]; repeats: number } {
+): { faults: string[]; repeats: string[] } {
   const faults: string[] = [];
   const known = new Map(journal.map((event) => [event.id, event]));
-  const seen = new Set<string>();
+  const seen = new Map<string, number>();
   const last = new Map<string, number>();
-  let repeats = 0;
-  for (const { id, sandbox, sequence, event } of received) {
+  const repeats: string[] = [];
+  for (const { id, sandbox, sequence, event, storedAt = Number.NaN } of received) {
     const told = known.get(id);
     if (!told) faults.push(`the stream has ${sandbox} ${sequence} (${event.type}), the journal does not`);
     else if (told.sequence !== sequence || event.type !== `dev.chorus.sandbox.${told.type}.v1`)
       faults.push(`${id}: ${event.type} ${sequence} in the stream, ${told.type} ${told.sequence} in the journal`);
-    if (seen.has(id)) repeats += 1;
-    else {
+    const before = seen.get(id);
+    if (before !== undefined) {
+      const apart = Math.round(storedAt - before);
+      const what = `${sandbox} ${sequence} (${event.type}), stored twice, ${apart} ms apart`;
+      // Within it the stream itself knows the id.
+      if (apart > duplicateWindowMs) repeats.push(what);
+      else faults.push(what);
+    } else {
       if (sequence !== (last.get(sandbox) ?? 0) + 1)
         faults.push(`${sandbox}: ${sequence} after ${last.get(sandbox) ?? 0} in the stream`);
       last.set(sandbox, sequence);
     }
-    seen.add(id);
+    seen.set(id, storedAt);
   }
   for (const { id, sandbox_id, sequence, type } of journal)
     if (!seen.has(id)) faults.push(`${sandbox_id} ${sequence} (${type}) never came to the stream`);
