@@ -76,12 +76,24 @@ export async function timed(name, n, work, { warmUp = Math.min(20, n) } = {}) {
 export async function inTurns(n, ways, { warmUp = 1 } = {}) {
   const samples = ways.map(() => /** @type {number[]} */ ([]));
   for (let i = -warmUp; i < n; i++) {
-    for (const [at, [, work]] of ways.entries()) {
+    for (const { at, work } of shuffled(ways.map(([, work], at) => ({ at, work })))) {
       const sample = await work(i);
       if (i >= 0) samples[at]?.push(sample);
     }
   }
   return ways.map(([name], at) => figure(name, samples[at] ?? []));
+}
+
+/**
+ * In another order each time: what one way does after its answer is the burden of the next.
+ *
+ * @template T
+ * @param {readonly T[]} all
+ * @returns {T[]}
+ */
+function shuffled(all) {
+  const left = [...all];
+  return all.flatMap(() => left.splice(Math.floor(Math.random() * left.length), 1));
 }
 
 /**
