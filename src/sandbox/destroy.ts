@@ -2,10 +2,11 @@ import { SandboxError } from "../errors.ts";
 import { requireThisEngine } from "./access.ts";
 import type { Call } from "./api.ts";
 import { trace } from "./caller.ts";
-import type { Core } from "./core.ts";
+import type { Core, Used } from "./core.ts";
 import { lastFacts } from "./ingest.ts";
 import { isTerminal } from "./lifecycle.ts";
 import { settleDeath } from "./settle.ts";
+import { usedBy } from "./stats.ts";
 import type { SandboxRecord } from "./store/types.ts";
 import type { Destroyed } from "./views.ts";
 import { deadline } from "./wait.ts";
@@ -49,13 +50,8 @@ export async function destroySandbox(
 }
 
 /** What it used, if its guest says so soon; any process that settles the end tells it. */
-async function readTotals(
-  core: Core,
-  id: string,
-): Promise<Pick<NonNullable<SandboxRecord["ending"]>, "cpu_ms" | "peak_memory_bytes">> {
+async function readTotals(core: Core, id: string): Promise<Partial<Used>> {
   const guest = core.connections.peek(id);
   const stats = await guest?.stats(deadline(500)).catch(() => undefined);
-  if (!stats) return {};
-  const cpu = stats.cpu.usage_ms;
-  return { cpu_ms: cpu === null ? null : Math.round(cpu), peak_memory_bytes: stats.memory.peak_bytes };
+  return stats ? usedBy(stats) : {};
 }

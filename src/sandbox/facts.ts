@@ -13,7 +13,8 @@ import { counted, tellExpiring, tellLimit } from "./unasked.ts";
 /**
  * Turns facts of a guest into state and events, inside one transaction. Whoever reads them, each counts once: only facts above
  * the record's cursor are taken, and the cursor moves with them. Facts are untrusted: they can tell of their own sandbox only, of
- * execs that a server of the install started, of each once, of changes of files that one asked for, of each once, and of everything else so often.
+ * execs that a server of the install started and changes of files that one asked for, of each once, and of everything else so
+ * often.
  */
 export function applyFacts(core: Core, tx: Tx, sandboxId: string, facts: readonly GuestFact[]): void {
   const before = tx.sandbox(sandboxId);

@@ -1,6 +1,6 @@
 import { findSandbox, withGuest } from "./access.ts";
 import type { Call } from "./api.ts";
-import type { Core } from "./core.ts";
+import type { Core, Used } from "./core.ts";
 import type { Guest, GuestStats } from "./guest/types.ts";
 import { requireInside } from "./lifecycle.ts";
 import type { StatsView } from "./views.ts";
@@ -79,11 +79,10 @@ export class StatsReader {
   }
 
   /** For the totals of one that ends without telling them. */
-  #remember(sandboxId: string, { cpu, memory }: StatsView): void {
+  #remember(sandboxId: string, stats: StatsView): void {
     const { lastUsed } = this.#core;
     lastUsed.delete(sandboxId);
-    const cpu_ms = cpu.usage_ms === null ? null : Math.round(cpu.usage_ms);
-    lastUsed.set(sandboxId, { cpu_ms, peak_memory_bytes: memory.peak_bytes });
+    lastUsed.set(sandboxId, usedBy(stats));
     const [oldest] = lastUsed.keys();
     if (lastUsed.size > mostRemembered && oldest !== undefined) lastUsed.delete(oldest);
   }
@@ -104,6 +103,12 @@ export class StatsReader {
     return { ...rest, cpu: { ...cpu, usage_pct: usagePct }, ...(notes.length > 0 && { notes }) };
   }
 }
+
+/** What a sandbox has used by a sample of it. */
+export const usedBy = ({ cpu, memory }: Pick<GuestStats, "cpu" | "memory">): Used => ({
+  cpu_ms: cpu.usage_ms === null ? null : Math.round(cpu.usage_ms),
+  peak_memory_bytes: memory.peak_bytes,
+});
 
 /** Near its limit of memory or processor. */
 function isHot({ memory, cpu }: StatsView): boolean {
