@@ -9,7 +9,7 @@ import { ImagePrograms } from "./image-programs.ts";
 import { requireUnending } from "./lifecycle.ts";
 import { failSandbox, settleDeath } from "./settle.ts";
 import type { SandboxRecord } from "./store/types.ts";
-import { deadline } from "./wait.ts";
+import { deadline, untilDone } from "./wait.ts";
 
 const bootLeaseMs = 60_000;
 
@@ -118,13 +118,17 @@ export class Builder {
   async #fail(sandboxId: string, stage: string, error: SandboxError): Promise<void> {
     const { store, backend, connections, logger } = this.#core;
     await connections.drop(sandboxId);
-    await store
-      .write((tx) => {
+    const tell = () =>
+      store.write((tx) => {
         const record = tx.sandbox(sandboxId);
         // One whose end was asked for is told as destroyed, below.
         if (record?.state === "creating" && !record.ending) failSandbox(tx, record, stage, error);
-      })
-      .catch((err: unknown) => logger.error({ err, sandbox_id: sandboxId }, "could not journal a failed create"));
+      });
+    await tell().catch((err: unknown) => {
+      logger.error({ err, sandbox_id: sandboxId }, "could not journal a failed create yet");
+      // As long as it is told to be created by a live process, nobody else ends it.
+      void untilDone(tell);
+    });
     try {
       await backend.remove(sandboxId, deadline(15_000));
       if (store.sandbox(sandboxId)?.ending) await settleDeath(this.#core, sandboxId, undefined);

@@ -8,7 +8,8 @@ import { discardMember, fits, memberLeaseMs } from "./pool.ts";
 import type { PoolMember } from "./store/types.ts";
 import { deadline } from "./wait.ts";
 
-const fillMs = 60_000;
+/** The longest that making a member takes. */
+export const fillMs = 60_000;
 
 /** What members are to be like. */
 export interface Plan {

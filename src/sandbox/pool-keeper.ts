@@ -5,7 +5,7 @@ import { fitEngine } from "./confinement.ts";
 import type { Core } from "./core.ts";
 import { ImagePrograms } from "./image-programs.ts";
 import { confirmClaim, discardLater, discardMember, memberKey, memberLeaseMs } from "./pool.ts";
-import { fillPool, type Plan } from "./pool-fill.ts";
+import { fillMs, fillPool, type Plan } from "./pool-fill.ts";
 import type { PoolMember, SandboxRecord } from "./store/types.ts";
 import { deadline, pause, within } from "./wait.ts";
 
@@ -116,10 +116,11 @@ export class PoolKeeper {
     return Math.min(this.#core.pool, this.#core.policy.maxima.sandboxes);
   }
 
-  /** One that another live process is still making: a keeper before this one. */
-  #inOtherHands({ ready, creator }: PoolMember): boolean {
+  /** One that another live process is still making: a keeper before this one. It may have failed and not been able to say so. */
+  #inOtherHands({ ready, creator, created_at }: PoolMember): boolean {
     const { store } = this.#core;
-    return !ready && creator !== store.processId && store.processes.alive(creator);
+    const mayBeMade = Date.now() - Date.parse(created_at) < fillMs;
+    return !ready && mayBeMade && creator !== store.processId && store.processes.alive(creator);
   }
 
   /** What members are to be like now; undefined when none are wanted. */

@@ -1,20 +1,37 @@
 import { givenUp } from "../errors.ts";
 import type { Core } from "./core.ts";
-import { abortable, pause } from "./wait.ts";
+import { abortable, deadline, pause } from "./wait.ts";
 
 /** Longer than any change takes; only a process that was stopped in the middle of one is silent for so long. */
 const staleMs = 5 * 60_000;
 const againMs = 25;
+const silent = "An update of the sandbox that came before did not end";
 
 const roleOf = (sandboxId: string): string => `update:${sandboxId}`;
 
 /**
  * Runs a change once those of the same sandbox that came before are over, in this process or another. Aborting ends the wait; a change
  * that has begun goes on to its end, so that engine, guest and store come to tell the same.
+ * @throws TIMEOUT when they are not over within `patienceMs`: no change of this one then
  */
-export function inTurn<T>(core: Core, sandboxId: string, signal: AbortSignal, change: () => Promise<T>): Promise<T> {
+export async function inTurn<T>(
+  core: Core,
+  sandboxId: string,
+  signal: AbortSignal,
+  change: () => Promise<T>,
+  patienceMs = 40_000,
+): Promise<T> {
   const { updating } = core;
-  const turn = (updating.get(sandboxId) ?? Promise.resolve()).then(() => alone(core, sandboxId, signal, change));
+  const patience = deadline(patienceMs, signal);
+  let begin = () => {};
+  const begun = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
+  const begins = () => {
+    begin();
+    return change();
+  };
+  const turn = (updating.get(sandboxId) ?? Promise.resolve()).then(() => alone(core, sandboxId, patience, begins));
   const over = turn.then(
     () => {},
     () => {},
@@ -23,6 +40,7 @@ export function inTurn<T>(core: Core, sandboxId: string, signal: AbortSignal, ch
   void over.then(() => {
     if (updating.get(sandboxId) === over) updating.delete(sandboxId);
   });
+  await abortable(Promise.race([begun, turn]), patience, silent);
   return abortable(turn, signal);
 }
 
@@ -32,14 +50,13 @@ export async function unlessUpdating(core: Core, sandboxId: string, change: () =
   await inTurn(core, sandboxId, new AbortController().signal, change);
 }
 
-/** While no other process changes it. */
-async function alone<T>(core: Core, sandboxId: string, signal: AbortSignal, change: () => Promise<T>): Promise<T> {
+/** While no other process changes it, unless `patience` aborts before that. */
+async function alone<T>(core: Core, sandboxId: string, patience: AbortSignal, change: () => Promise<T>): Promise<T> {
   const { roles } = core.store;
   const role = roleOf(sandboxId);
-  const left = () => signal.aborted;
-  while (!left() && !(await roles.hold(role, staleMs))) await pause(againMs, signal);
+  while (!patience.aborted && !(await roles.hold(role, staleMs))) await pause(againMs, patience);
   try {
-    if (left()) throw givenUp(signal.reason, "An update of the sandbox that came before did not end");
+    if (patience.aborted) throw givenUp(patience.reason, silent);
     return await change();
   } finally {
     await roles.release(role);

@@ -1,6 +1,8 @@
 import { setMaxListeners } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
-import { givenUp } from "../errors.ts";
+import { givenUp, hasCode } from "../errors.ts";
+
+const againMs = 250;
 
 /**
  * Waits for a promise until the signal aborts; the work behind the promise goes on. Rejects with ABORTED, or TIMEOUT when a deadline
@@ -36,6 +38,21 @@ export async function within<T>(promise: Promise<T>, ms: number): Promise<T | un
 /** Sleeps, or returns early once the signal aborts. */
 export async function pause(ms: number, signal: AbortSignal): Promise<void> {
   await delay(ms, undefined, { signal, ref: false }).catch(() => {});
+}
+
+/**
+ * Work that must come to pass, though the store may take nothing now because its disk is full: done again until it succeeds, or fails
+ * with ABORTED, as everything does once the store is closed. Keeps no process running, and never rejects.
+ */
+export async function untilDone(work: () => Promise<unknown>): Promise<void> {
+  for (;;) {
+    await delay(againMs, undefined, { ref: false });
+    const over = await work().then(
+      () => true,
+      (error: unknown) => hasCode(error, "ABORTED"),
+    );
+    if (over) return;
+  }
 }
 
 /** A signal that aborts with the given one, or after `ms` with a TimeoutError. */

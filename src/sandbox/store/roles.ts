@@ -1,3 +1,4 @@
+import { untilDone } from "../wait.ts";
 import type { Database } from "./database.ts";
 import { part } from "./keys.ts";
 import type { StoreProcesses } from "./processes.ts";
@@ -13,6 +14,8 @@ export class StoreRoles implements Roles {
   readonly #tables: Tables;
   readonly #processes: StoreProcesses;
   readonly #self: string;
+  /** Counts how often this process took or renewed a role. */
+  #holdings = 0;
 
   constructor(database: Database, tables: Tables, processes: StoreProcesses, self: string) {
     this.#database = database;
@@ -26,17 +29,25 @@ export class StoreRoles implements Roles {
     this.#database.refresh();
     // Those who would lose anyway ask without taking the lock that everyone's writes go through.
     if (this.#heldByOther(this.#tables.roles.get(part(role)), staleMs)) return false;
+    this.#holdings += 1;
+    const holding = this.#holdings;
     return await this.#database.transact(() => {
       if (this.#heldByOther(this.#tables.roles.get(part(role)), staleMs)) return false;
-      this.#tables.roles.put(part(role), { process_id: this.#self, renewed_ms: monotonicMs(), stale_ms: staleMs });
+      const mine = { process_id: this.#self, holding, renewed_ms: monotonicMs(), stale_ms: staleMs };
+      this.#tables.roles.put(part(role), mine);
       return true;
     });
   }
 
   async release(role: string): Promise<void> {
-    await this.#database.transact(() => {
-      if (this.#tables.roles.get(part(role))?.process_id === this.#self) this.#tables.roles.remove(part(role));
-    });
+    const last = this.#holdings;
+    // What began later goes on.
+    const end = () =>
+      this.#database.transact(() => {
+        const { process_id, holding = 0 } = this.#tables.roles.get(part(role)) ?? {};
+        if (process_id === this.#self && holding <= last) this.#tables.roles.remove(part(role));
+      });
+    await end().catch(() => void untilDone(end));
   }
 
   holder(role: string): ProcessRecord | undefined {

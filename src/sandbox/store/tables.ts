@@ -13,6 +13,8 @@ const layout = 1;
 
 export interface RoleRecord {
   process_id: string;
+  /** Counts what the process took and renewed: giving back an earlier one does not end this. */
+  holding?: number;
   /** On the host's monotonic clock, which jumps of the wall clock do not move; comparable within one boot. */
   renewed_ms: number;
   stale_ms: number;

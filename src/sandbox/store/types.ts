@@ -259,6 +259,7 @@ export interface ProcessTable {
 export interface Roles {
   /** Tries to take or renew the role. True while this process holds it. */
   hold(role: string, staleMs: number): Promise<boolean>;
+  /** Never fails: what the store does not take now, as its disk is full, it is given in the background as soon as it does. */
   release(role: string): Promise<void>;
   holder(role: string): ProcessRecord | undefined;
 }

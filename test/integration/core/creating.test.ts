@@ -1,4 +1,5 @@
 import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { SandboxError } from "../../../src/errors.ts";
 import { call, fakeOf, gate, type Hooks, recordOf, story, type TestProcess, told, World } from "../../support/core.ts";
 import { eventually } from "../../support/server.ts";
 
@@ -256,6 +257,28 @@ describe("a creator that dies", () => {
     await eventually("it failed", () => recordOf(two.store, id).state === "failed");
     await nothingLeft(world);
   });
+});
+
+it("a create that fails while the disk is full is told once there is room", async () => {
+  const process = await new World().process();
+  let full = false;
+  const write = process.store.write.bind(process.store);
+  vi.spyOn(process.store, "write").mockImplementation(async (plan) => {
+    if (full) throw new SandboxError("LIMIT_EXCEEDED", "The disk that holds the store is full.");
+    return write(plan);
+  });
+  process.backend.hooks.create = () => {
+    full = true;
+    throw new SandboxError("BACKEND_UNAVAILABLE", "The engine is away.");
+  };
+  await expect(process.service.create({ name: "mine" }, call)).rejects.toMatchObject({ code: "BACKEND_UNAVAILABLE" });
+  const [record] = process.store.liveSandboxes();
+  expect(record?.state).toBe("creating");
+  full = false;
+  await eventually("it failed", () => process.store.sandbox(record?.sandbox_id ?? "")?.state === "failed");
+  expect(story(process.store, record?.sandbox_id ?? "")).toEqual(["lifecycle.created", "lifecycle.failed"]);
+  process.backend.hooks = {};
+  expect((await process.service.create({ name: "mine" }, call)).state).toBe("running");
 });
 
 it("a disk that is full once a sandbox is ready takes nothing of it away", async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, it, vi } from "vitest";
 import { SandboxError } from "../../../src/errors.ts";
+import { inTurn } from "../../../src/sandbox/turns.ts";
 import { call, fakeOf, gate, recordOf, type TestProcess, told, World } from "../../support/core.ts";
 import { eventually } from "../../support/server.ts";
 
@@ -122,6 +123,27 @@ it.each(["one process", "two processes"])("updates of %s at once are done one af
     grown(1024),
     { changed: { resources: { old: { memory_mb: 1024 }, new: { memory_mb: 4096 } } } },
   ]);
+});
+
+it("an update does not wait for ever for one of a process that was stopped in the middle", async () => {
+  const world = new World();
+  const [stopped, other] = [await world.process(), await world.process()];
+  const id = await stopped.create();
+  const over = gate();
+  engineAnswers(stopped, () => over.opened);
+  const first = stopped.service.update(id, { cpus: 2 }, call);
+  await eventually("it is at the engine", () => limitsAt(world, id).cpus === 2);
+  const change = vi.fn(async () => {});
+  await expect(inTurn(other.core, id, call.signal, change, 50)).rejects.toMatchObject({
+    ...{ code: "TIMEOUT", retryable: true },
+    message: "An update of the sandbox that came before did not end in time.",
+  });
+  await expect(inTurn(stopped.core, id, call.signal, change, 50)).rejects.toMatchObject({ code: "TIMEOUT" });
+  over.open();
+  await first;
+  await other.service.update(id, { cpus: 3 }, call);
+  expect(limitsAt(world, id).cpus).toBe(3);
+  expect(change).not.toHaveBeenCalled();
 });
 
 describe("when the engine's answer is lost", () => {

@@ -1,11 +1,14 @@
 import { chmod, mkdir, readdir, stat, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { SandboxError } from "../../../src/errors.ts";
 import { networkFileSystem } from "../../../src/sandbox/store/data-dir.ts";
 import { Database } from "../../../src/sandbox/store/database.ts";
 import { openStore } from "../../../src/sandbox/store/index.ts";
-import { thisProcess } from "../../../src/sandbox/store/processes.ts";
+import { StoreProcesses, thisProcess } from "../../../src/sandbox/store/processes.ts";
+import { StoreRoles } from "../../../src/sandbox/store/roles.ts";
 import { openTables } from "../../../src/sandbox/store/tables.ts";
+import { eventually } from "../../support/server.ts";
 import { execStarted, newDataDir, newStore, sandboxRecord } from "../../support/store.ts";
 
 describe("the data dir", () => {
@@ -164,5 +167,39 @@ describe("roles", () => {
     await a[Symbol.asyncDispose]();
     expect(b.roles.holder("keeper")).toBeUndefined();
     expect(await b.roles.hold("keeper", 60_000)).toBe(true);
+  });
+
+  describe("given back while the disk is full", () => {
+    async function held() {
+      const dataDir = await newDataDir();
+      const database = await Database.open(path.join(dataDir, "store"), dataDir);
+      onTestFinished(() => database.close());
+      const { tables } = await openTables(database, dataDir);
+      const processes = new StoreProcesses(database, tables);
+      const self = thisProcess(Date.now);
+      await database.transact(() => processes.add(self));
+      const roles = new StoreRoles(database, tables, processes, self.process_id);
+      expect(await roles.hold("keeper", 60_000)).toBe(true);
+      const full = new SandboxError("LIMIT_EXCEEDED", "The disk is full.");
+      const transact = vi.spyOn(database, "transact").mockRejectedValueOnce(full).mockRejectedValueOnce(full);
+      await roles.release("keeper");
+      expect(roles.holder("keeper")).toBeDefined();
+      return { roles, transact };
+    }
+
+    it("are given back once there is room", async () => {
+      const { roles } = await held();
+      await eventually("it is free", () => roles.holder("keeper") === undefined);
+    });
+
+    it("are not taken from who holds them again", async () => {
+      const { roles, transact } = await held();
+      transact.mockReset();
+      expect(await roles.hold("keeper", 60_000)).toBe(true);
+      const before = transact.mock.calls.length;
+      await eventually("it was tried again", () => transact.mock.calls.length > before);
+      await Promise.all(transact.mock.results.map(({ value }) => value));
+      expect(roles.holder("keeper")).toBeDefined();
+    });
   });
 });
