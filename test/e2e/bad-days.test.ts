@@ -305,11 +305,11 @@ describe("bad days", () => {
   });
 
   it("a full disk under the data dir: calls that would lose something are refused, the rest works, and later all of it is told", async () => {
-    const server = await start({ prefix: onSmallDisk(dataDir, 3) });
+    const server = await start({ prefix: onSmallDisk(dataDir, 16) });
     const id = await create(server);
     // The server's own view: the disk is mounted for it alone.
     const filler = `/proc/${server.pid}/root${dataDir}/filler`;
-    expect(() => writeFileSync(filler, Buffer.alloc(4 * 2 ** 20))).toThrow(/ENOSPC/);
+    expect(() => writeFileSync(filler, Buffer.alloc(16 * 2 ** 20))).toThrow(/ENOSPC/);
     const refusals = new Set<string>();
     for (let i = 0; i < 40 && refusals.size === 0; i++) {
       const answer = await server.call("exec_run", { sandbox_id: id, command: "echo full" });

@@ -1,6 +1,7 @@
 import type { RootDatabase } from "lmdb";
 import { SandboxError } from "../../errors.ts";
 import { CommitOrder, TurnedBack } from "./commit-order.ts";
+import { requireRoom } from "./disk.ts";
 import { storeFailure } from "./failures.ts";
 import { type Kept, Table } from "./table.ts";
 
@@ -62,6 +63,7 @@ export class Database {
       try {
         return this.#root.transactionSync(() => {
           this.#order.check();
+          requireRoom(this.#dataDir);
           return open();
         });
       } catch (error) {
@@ -102,6 +104,7 @@ export class Database {
       this.#writing = true;
       try {
         this.#order.check();
+        requireRoom(this.#dataDir);
         const result = plan();
         for (const table of this.#written) table.flush();
         return { result };

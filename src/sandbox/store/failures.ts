@@ -1,10 +1,8 @@
-import { statfs } from "node:fs/promises";
 import { constants } from "node:os";
 import { quoted, SandboxError } from "../../errors.ts";
+import { diskFull, freeBytes, leastFreeBytes } from "./disk.ts";
 
 const fullCodes: ReadonlySet<number> = new Set([constants.errno.ENOSPC, constants.errno.EDQUOT, constants.errno.EFBIG]);
-/** LMDB reports a write cut short by a full disk as EIO; with less than this free, that is what it was. */
-const littleBytes = 4 * 1024 * 1024;
 
 /** What a failed commit or open of the store means to the caller. Nothing of the transaction was kept. */
 export async function storeFailure(dataDir: string, error: unknown): Promise<SandboxError> {
@@ -16,14 +14,9 @@ export async function storeFailure(dataDir: string, error: unknown): Promise<San
     (typeof code === "number" && fullCodes.has(code)) ||
     code === "ENOSPC" ||
     code === "EDQUOT" ||
-    (code === constants.errno.EIO && (await freeBytes(dataDir)) < littleBytes);
-  if (full) {
-    return new SandboxError("LIMIT_EXCEEDED", `The disk that holds the store is full (${dataDir}).`, {
-      next: `Free space on the file system of ${dataDir} (CHORUS_SANDBOX_DATA_DIR) and call again.`,
-      retryable: true,
-      cause,
-    });
-  }
+    // So LMDB reports a write that a full disk cut short.
+    (code === constants.errno.EIO && freeBytes(dataDir) < leastFreeBytes);
+  if (full) return diskFull(dataDir, cause);
   return new SandboxError("INTERNAL", `The store in ${dataDir} could not be written: ${quoted(words)}`, {
     next: `Check the file system of ${dataDir} (CHORUS_SANDBOX_DATA_DIR) and call again.`,
     cause,
@@ -39,13 +32,4 @@ async function commitCause(error: unknown): Promise<unknown> {
   );
   const patience = new Promise<unknown>((resolve) => setTimeout(resolve, 1000, error).unref());
   return await Promise.race([reason, patience]);
-}
-
-async function freeBytes(path: string): Promise<number> {
-  try {
-    const { bavail, bsize } = await statfs(path);
-    return bavail * bsize;
-  } catch {
-    return Number.POSITIVE_INFINITY;
-  }
 }
