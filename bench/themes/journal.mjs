@@ -12,6 +12,8 @@ import { tell, withStore } from "../lib/store.mjs";
 /** @typedef {import("../lib/bench.mjs").Bench} Bench */
 
 const SANDBOXES = 50;
+/** As come and go in an outage: none of them is known to the relay. */
+const SANDBOXES_OF_OUTAGE = 2_000;
 /** Of one event on NATS, about. */
 const EVENT_BYTES = 1_000;
 
@@ -77,7 +79,7 @@ async function drain(bench, count) {
 
 /** Events a second from the first that is taken to the last. @param {number} count @param {string} storeDir of the nats-server, which outlives its outage */
 const outage = (count, storeDir) =>
-  withStore(SANDBOXES, async (store, ids) => {
+  withStore(SANDBOXES_OF_OUTAGE, async (store, ids) => {
     const { startPublisher } = await built("events/publisher.js");
     const { createLogger } = await built("logger.js");
     const before = await startNats({ storeDir });

@@ -1,5 +1,4 @@
 import { setMaxListeners } from "node:events";
-import { uptime } from "node:os";
 import type { JetStreamClient } from "@nats-io/jetstream";
 import type { MsgHdrs } from "@nats-io/transport-node";
 import { quoted } from "../errors.ts";
@@ -11,12 +10,14 @@ import { maxEventBytes, toMessage } from "./envelope.ts";
 import { StreamHistory } from "./history.ts";
 import { type Item, type Lane, Lanes, type ReadAhead } from "./lanes.ts";
 import { Position } from "./position.ts";
-import { type Outcome, publish } from "./publish.ts";
+import { MovedOnError, publish } from "./publish.ts";
 import { backoff, unless } from "./wait.ts";
 
 const chunk = 64;
 const headerRoom = 1_024;
 const maxInFlight = 256;
+/** So often the stream may have moved on; then whoever keeps publishing on its subject must not keep an event out of it. */
+const mostFenced = 3;
 
 export interface DeliveryOptions {
   client: JetStreamClient;
@@ -27,7 +28,6 @@ export interface DeliveryOptions {
   flushed: () => Promise<void>;
   /** False when this process may no longer relay, as after a long halt. */
   mayPublish: () => boolean;
-  duplicateWindowMs: number;
   readAhead?: ReadAhead;
   /** Told with the reason when something blocks, and without once nothing does any more. */
   onBlocked: (reason?: string) => void;
@@ -50,8 +50,6 @@ export class Delivery {
   readonly #position: Position;
   readonly #history: StreamHistory;
   readonly #lanes: Lanes;
-  /** What came later cannot have been sent by a predecessor. */
-  readonly #inherited: number;
   readonly #caughtUp = new Set<() => void>();
   #inFlight = 0;
   #flushedTo = 0;
@@ -70,8 +68,7 @@ export class Delivery {
       return { items, upTo: page.upTo };
     };
     this.#lanes = new Lanes(this.#position.reached, reread, options.readAhead);
-    this.#history = new StreamHistory(options);
-    this.#inherited = journal.newest();
+    this.#history = new StreamHistory(options.session, journal, this.#position.inherited);
     setMaxListeners(0, this.#end.signal);
   }
 
@@ -121,7 +118,7 @@ export class Delivery {
     this.#fillAgain = true;
     this.#filling ??= this.#fillWindow()
       .catch(async (error: unknown) => {
-        this.#options.onBlocked(`the journal cannot be read: ${words(error)}`);
+        this.#options.onBlocked(`the journal cannot be used: ${words(error)}`);
         this.#fillAgain = true;
         await pause(1_000, this.#end.signal);
       })
@@ -150,10 +147,12 @@ export class Delivery {
         const { entries, upTo } = journal.page(lanes.readTo, { limit: chunk });
         // Hidden for a moment, not dropped: the journal calls again.
         if (upTo === lanes.readTo) break;
+        const readTo = Math.min(upTo, this.#flushedTo);
+        await this.#position.maySend(readTo);
         for (const entry of entries)
-          if (entry.cursor <= this.#flushedTo && lanes.takes(entry.sandbox_id)) lanes.enter(this.#item(entry));
+          if (entry.cursor <= readTo && lanes.takes(entry.sandbox_id)) lanes.enter(this.#item(entry));
         // Where there is none, it was dropped.
-        lanes.read(Math.min(upTo, this.#flushedTo));
+        lanes.read(readTo);
         this.#advance();
         this.#publish();
         // A long backlog leaves the process to its tool calls in between.
@@ -167,8 +166,8 @@ export class Delivery {
     const message = toMessage(entry, Math.min(maxEventBytes, (session.nc.info?.max_payload ?? Infinity) - headerRoom));
     const headers = makeHeaders();
     for (const [name, value] of Object.entries(message.headers)) headers.set(name, value);
-    const { sandbox_id, host, tenant, sequence, cursor } = entry;
-    return { entry: { sandbox_id, host, tenant, sequence, cursor }, message, headers, attempts: 0 };
+    const { sandbox_id, host, tenant, type, sequence, cursor } = entry;
+    return { entry: { sandbox_id, host, tenant, type, sequence, cursor }, message, headers, attempts: 0 };
   }
 
   /** Whether this process may still send; what it may not stays where it is, for the next tenure. */
@@ -196,17 +195,23 @@ export class Delivery {
   }
 
   /** What became of it once the stream has it; undefined when it was not sent, since another may be sending by now. */
-  async #deliver(item: Item): Promise<Outcome | undefined> {
-    const { entry } = item;
-    // A predecessor may have sent it at any time.
-    const sentMs = entry.cursor <= this.#inherited ? Infinity : item.sentAt === undefined ? 0 : bootMs() - item.sentAt;
-    if (await this.#history.has(entry, sentMs)) return "duplicates";
-    if (!this.#goesOn) return undefined;
-    item.sentAt ??= bootMs();
-    return publish(this.#options.client, item);
+  async #deliver({ entry, ...item }: Item): Promise<"published" | "duplicates" | undefined> {
+    for (let attempt = 0; ; attempt += 1) {
+      const { has, last } = await this.#history.find(entry);
+      if (has) return "duplicates";
+      if (!this.#goesOn) return undefined;
+      try {
+        const { outcome, message } = await publish(this.#options.client, item, attempt < mostFenced ? last : undefined);
+        this.#history.took(entry, message);
+        return outcome;
+      } catch (error) {
+        if (!(error instanceof MovedOnError)) throw error;
+        this.#history.doubt(entry);
+      }
+    }
   }
 
-  #delivered(lane: Lane, outcome: Outcome): void {
+  #delivered(lane: Lane, outcome: "published" | "duplicates"): void {
     this.counts[outcome] += 1;
     if (this.#end.signal.aborted) return;
     const wasBlocked = lane.error !== undefined;
@@ -222,7 +227,7 @@ export class Delivery {
     if (session.down.aborted || this.#end.signal.aborted) return;
     this.counts.failures += 1;
     item.attempts += 1;
-    this.#history.forget(item.entry.sandbox_id);
+    this.#history.doubt(item.entry);
     lane.error = words(error);
     onBlocked(lane.error);
     const kind = error instanceof Error ? error.name : "";
@@ -245,9 +250,6 @@ export class Delivery {
     for (const check of [...this.#caughtUp]) check();
   }
 }
-
-/** Counts what the host slept through as well. */
-const bootMs = (): number => uptime() * 1000;
 
 const words = (error: unknown): string =>
   quoted(error instanceof Error ? `${error.name}: ${error.message}` : String(error));

@@ -1,69 +1,107 @@
-import type { JetStreamManager } from "@nats-io/jetstream";
+import type { JetStreamManager, StoredMsg } from "@nats-io/jetstream";
 import { z } from "zod";
 import { type JournaledType, journaledEvents } from "../sandbox/events.ts";
 import type { Journal } from "../sandbox/store/types.ts";
 import type { NatsSession } from "./connection.ts";
 import { streamName } from "./stream.ts";
-import { eventSubject, type SubjectOf } from "./subject.ts";
+import { eventSubject, type SubjectOf, sandboxSubject } from "./subject.ts";
 import { unless } from "./wait.ts";
 
 const mostKnown = 10_000;
+const blindMs = 60_000;
 const journaledTypes = Object.keys(journaledEvents) as JournaledType[]; // the keys of that very object
+const lastOfAll: ReadonlySet<JournaledType> = new Set(["lifecycle.destroyed", "lifecycle.failed"]);
 
 /** A journaled event, where it stands in the journal and in its sandbox. */
 export interface Told extends SubjectOf {
+  type: JournaledType;
   sequence: number;
   cursor: number;
 }
 
+/** What the stream has of a sandbox. */
+interface Known {
+  /** Highest sequence, from the event on that was looked for; 0 when it has none. */
+  sequence: number;
+  /** The stream's own number of the last message of each type; none where it may not be read. */
+  lastOf?: Map<JournaledType, number>;
+}
+
 /**
- * What the stream has already. It knows a message id for the duplicate window only; what was sent longer ago is told by the last
- * sequence it has of the sandbox. No wall clock says how long ago that was: they jump, and those of two processes differ.
+ * What the stream has already. It knows a message id for the duplicate window only, and no clock says how long ago something was sent: they
+ * jump, and those of two processes differ. So each message goes out with the number of the last one on its subject: the stream refuses
+ * it when that is another by now, as when a relay that stood still for an hour sends what it had in its hands.
  */
 export class StreamHistory {
   readonly #session: NatsSession;
   readonly #journal: Journal;
-  readonly #duplicateWindowMs: number;
-  readonly #last = new Map<string, number>();
+  /** What came later is sent by nobody else, as far as is known. */
+  #inherited: number;
+  readonly #known = new Map<string, Known>();
+  #blindUntil = 0;
 
-  constructor(options: { session: NatsSession; journal: Journal; duplicateWindowMs: number }) {
-    this.#session = options.session;
-    this.#journal = options.journal;
-    this.#duplicateWindowMs = options.duplicateWindowMs;
+  constructor(session: NatsSession, journal: Journal, inherited: number) {
+    this.#session = session;
+    this.#journal = journal;
+    this.#inherited = inherited;
   }
 
-  /** Whether it is in the stream. `sentMs` is how long ago it was first sent, for all that is known here. */
-  async has(event: Told, sentMs: number): Promise<boolean> {
-    // The rest is what the way to the server may take.
-    if (sentMs < this.#duplicateWindowMs * 0.8) return false;
-    const { sandbox_id, sequence } = event;
-    let last = this.#last.get(sandbox_id);
-    if (last === undefined) {
-      last = await unless(this.#lastSequence(event), this.#session.down).catch(ifUnreadable);
-      if (this.#last.size >= mostKnown) this.#last.clear();
-      this.#last.set(sandbox_id, last ?? 0);
+  /** Whether it is in the stream, and which message has to be the last on its subject if not; `undefined` where that cannot be known. */
+  async find(event: Told): Promise<{ has: boolean; last: number | undefined }> {
+    const { sequence, lastOf } = this.#known.get(sandboxSubject(event)) ?? (await this.#learn(event));
+    return { has: event.sequence <= sequence, last: lastOf && (lastOf.get(event.type) ?? 0) };
+  }
+
+  /** The stream took it, as its message of this number. */
+  took(event: Told, message: number): void {
+    const key = sandboxSubject(event);
+    if (lastOfAll.has(event.type)) this.#known.delete(key);
+    else this.#known.get(key)?.lastOf?.set(event.type, message);
+  }
+
+  /** It may have been sent without an answer, or by somebody else: the stream is asked. */
+  doubt(event: Told): void {
+    this.#known.delete(sandboxSubject(event));
+    this.#inherited = Math.max(this.#inherited, event.cursor);
+  }
+
+  async #learn(event: Told): Promise<Known> {
+    const isFirst = event.sequence === 1 && event.cursor > this.#inherited;
+    const known = isFirst ? { sequence: 0, lastOf: new Map() } : await this.#look(event);
+    if (this.#known.size >= mostKnown) this.#known.clear();
+    this.#known.set(sandboxSubject(event), known);
+    return known;
+  }
+
+  async #look(event: Told): Promise<Known> {
+    if (performance.now() < this.#blindUntil) return { sequence: 0 };
+    try {
+      return (await unless(this.#read(event), this.#session.down)) ?? { sequence: 0 };
+    } catch (error) {
+      if (isForbidden(error)) this.#blindUntil = performance.now() + blindMs;
+      else if (!isStreamless(error)) throw error;
+      return { sequence: 0 };
     }
-    return sequence <= (last ?? 0);
-  }
-
-  /** Something of the sandbox may have been sent without an answer. */
-  forget(sandboxId: string): void {
-    this.#last.delete(sandboxId);
   }
 
   /**
-   * Highest sequence from this event on that the stream has of its sandbox; 0 when it has none. Each type is asked for by its whole
-   * subject: a server finds that without a search, and whatever else lies below the sandbox cannot stand before it.
+   * Each type is asked for by its whole subject: a server finds that without a search, and whatever else lies below the sandbox cannot
+   * stand before it.
    */
-  async #lastSequence(event: Told): Promise<number> {
+  async #read(event: Told): Promise<Known> {
     const { jetstreamManager } = await import("@nats-io/jetstream");
     const manager = await jetstreamManager(this.#session.nc, { checkAPI: false, timeout: 5_000 });
-    let last = 0;
-    for (const type of journaledTypes) {
-      const found = await lastOn(manager, eventSubject(event, type));
-      if (found && found.sequence > last && this.#wrote(event, found)) last = found.sequence;
+    const lasts = await Promise.all(
+      journaledTypes.map(async (type) => ({ type, last: await lastOn(manager, eventSubject(event, type)) })),
+    );
+    const known = { sequence: 0, lastOf: new Map<JournaledType, number>() };
+    for (const { type, last } of lasts) {
+      if (!last) continue;
+      known.lastOf.set(type, last.message);
+      const { event: found } = last;
+      if (found && found.sequence > known.sequence && this.#wrote(event, found)) known.sequence = found.sequence;
     }
-    return last;
+    return known;
   }
 
   /** Anyone who may publish below this host can put messages there: only what the journal has itself, from this event on, counts. */
@@ -92,10 +130,16 @@ const identity = z.object({
 });
 type Identity = z.infer<typeof identity>;
 
-/** Which event the last message of a subject is; undefined when there is none, or one that no relay sent. */
-async function lastOn(manager: JetStreamManager, subject: string): Promise<Identity | undefined> {
+/** The last message of a subject, and which event it is; that is undefined for one that no relay sent. */
+async function lastOn(
+  manager: JetStreamManager,
+  subject: string,
+): Promise<{ message: number; event: Identity | undefined } | undefined> {
   const message = await manager.streams.getMessage(streamName, { last_by_subj: subject });
-  if (message === null) return undefined;
+  return message === null ? undefined : { message: message.seq, event: eventIn(message) };
+}
+
+function eventIn(message: StoredMsg): Identity | undefined {
   try {
     const found = identity.parse(message.json());
     return found.id === message.header.get("Nats-Msg-Id") ? found : undefined;
@@ -104,9 +148,9 @@ async function lastOn(manager: JetStreamManager, subject: string): Promise<Ident
   }
 }
 
-/** A login that may publish but not read the stream gets at least once; that there is no stream is told by what is sent next. */
-function ifUnreadable(error: unknown): undefined {
-  if (!(error instanceof Error)) throw error;
-  const forbidden = error.cause instanceof Error && error.cause.name === "PermissionViolationError";
-  if (!forbidden && error.name !== "StreamNotFoundError") throw error;
-}
+/** A login may publish and not read the stream: it gets at least once. */
+const isForbidden = (error: unknown): boolean =>
+  error instanceof Error && error.cause instanceof Error && error.cause.name === "PermissionViolationError";
+
+/** What is sent next tells of it. */
+const isStreamless = (error: unknown): boolean => error instanceof Error && error.name === "StreamNotFoundError";

@@ -16,12 +16,10 @@ const mostThinned = 1_000;
 const rereadEntries = 16;
 
 export interface Item {
-  entry: Pick<JournalEntry, "sandbox_id" | "host" | "tenant" | "sequence" | "cursor">;
+  entry: Pick<JournalEntry, "sandbox_id" | "host" | "tenant" | "type" | "sequence" | "cursor">;
   message: EventMessage;
   headers: MsgHdrs;
   attempts: number;
-  /** When it was first sent, on the boot clock. */
-  sentAt?: number;
 }
 
 /** The entries of one sandbox, one under way at a time. */

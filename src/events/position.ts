@@ -2,14 +2,21 @@ import type { Journal } from "../sandbox/store/types.ts";
 
 const everyMs = 100;
 const everyEntries = 1_000;
+const entriesAhead = 2_000;
 
-/** The relay's cursor in the store, written behind: often enough that little is sent twice, seldom enough to cost nothing. */
+/**
+ * The relay's place in the store. What is acknowledged is written behind, often enough that little is looked for again, and what is
+ * sent is written ahead: a successor knows that nobody has sent the rest.
+ */
 export class Position {
   readonly #journal: Pick<Journal, "setRelayCursor">;
   readonly #target: string;
   readonly #onError: (error: unknown) => void;
+  /** What lies beyond was sent by no relay before this one. */
+  readonly inherited: number;
   #reached: number;
   #written: number;
+  #sentTo: number;
   #writing: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
@@ -18,12 +25,23 @@ export class Position {
     this.#journal = journal;
     this.#target = target;
     this.#onError = onError;
-    this.#reached = journal.relayCursor(target).cursor;
-    this.#written = this.#reached;
+    const { cursor, sent_to, at } = journal.relayCursor(target);
+    this.#reached = cursor;
+    this.#written = cursor;
+    this.#sentTo = sent_to ?? cursor;
+    this.inherited = sent_to ?? (at === undefined ? 0 : journal.newest());
   }
 
   get reached(): number {
     return this.#reached;
+  }
+
+  /** Resolves once entries up to `cursor` may be sent. */
+  async maySend(cursor: number): Promise<void> {
+    if (cursor <= this.#sentTo) return;
+    const sentTo = cursor + entriesAhead;
+    await this.#journal.setRelayCursor(this.#target, this.#reached, sentTo);
+    this.#sentTo = sentTo;
   }
 
   moveTo(cursor: number): void {

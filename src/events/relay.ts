@@ -179,19 +179,15 @@ class JournalRelay implements Relay {
     const tenure = AbortSignal.any([over, lost.signal]);
     this.#state = "no_stream";
     try {
-      const facts = await this.#keeper.ready({ nc: session.nc, down: tenure });
-      if (facts) await this.#relay(session, { ...facts, mayPublish }, tenure);
+      const ready = await this.#keeper.ready({ nc: session.nc, down: tenure });
+      if (ready) await this.#relay(session, mayPublish, tenure);
     } finally {
       clearInterval(renew);
       if (!lost.signal.aborted) await this.#options.roles?.release(this.#role).catch(() => {});
     }
   }
 
-  async #relay(
-    session: NatsSession,
-    tenure: Pick<DeliveryOptions, "mayPublish" | "duplicateWindowMs">,
-    over: AbortSignal,
-  ): Promise<void> {
+  async #relay(session: NatsSession, mayPublish: DeliveryOptions["mayPublish"], over: AbortSignal): Promise<void> {
     const { journal, target, flushed, readAhead } = this.#options;
     const { jetstream } = await import("@nats-io/jetstream");
     const { headers } = await import("@nats-io/transport-node");
@@ -202,7 +198,7 @@ class JournalRelay implements Relay {
       target,
       session,
       flushed,
-      ...tenure,
+      mayPublish,
       ...(readAhead && { readAhead }),
       onBlocked: (reason) => this.#blocked(reason),
       onNoStream: () => this.#lookAfterStream(session),

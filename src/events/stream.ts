@@ -13,9 +13,6 @@ const mebibyte = 2 ** 20;
 const wantedBytes = 1024 * mebibyte;
 const leastBytes = 8 * mebibyte;
 
-/** What a server assumes when a stream does not say. */
-const usualDuplicateWindowMs = 120_000;
-
 const liveCost =
   ". Its subjects also take stats and host facts: a message every 10 s for each sandbox that runs, which pushes events out of the stream sooner";
 
@@ -27,11 +24,6 @@ const apiError = {
   accountExceeded: 10002,
   streamExceeded: 10122,
 };
-
-export interface StreamFacts {
-  /** How long the stream knows message ids again. */
-  duplicateWindowMs: number;
-}
 
 /** The stream as CONTRACT section 4 has it; nothing in it needs a server newer than 2.9. */
 export function wantedStream(maxBytes: number) {
@@ -101,24 +93,24 @@ export class StreamKeeper {
     return this.#trouble;
   }
 
-  /** Resolves when there is a stream to publish to; undefined when the session ends before. */
-  async ready(session: NatsSession): Promise<StreamFacts | undefined> {
+  /** Resolves with true when there is a stream to publish to; with false when the session ends before. */
+  async ready(session: NatsSession): Promise<boolean> {
     for (let attempt = 0; !session.down.aborted; attempt += 1) {
       try {
-        const facts = await unless(this.ensure(session), session.down);
+        await unless(this.ensure(session), session.down);
         this.#trouble = undefined;
-        return facts;
+        return true;
       } catch (error) {
         this.#trouble = `JetStream answers ${quoted(error instanceof Error ? error.message : String(error))}`;
         this.#say("warn", `events cannot be relayed: ${this.#trouble}; they wait in the journal`);
         await pause(backoff(attempt, 500, 10_000), session.down);
       }
     }
-    return undefined;
+    return false;
   }
 
   /** One look: the stream as it is, or as it was created. Throws when there is none and none can be made. */
-  async ensure({ nc }: NatsSession): Promise<StreamFacts> {
+  async ensure({ nc }: NatsSession): Promise<void> {
     const { jetstreamManager, JetStreamApiError } = await import("@nats-io/jetstream");
     const { PermissionViolationError } = await import("@nats-io/transport-node");
     const manager = await jetstreamManager(nc, { checkAPI: false, timeout: 5_000 });
@@ -128,7 +120,7 @@ export class StreamKeeper {
     } catch (error) {
       if (error instanceof Error && error.cause instanceof PermissionViolationError) {
         this.#say("warn", `this NATS login may not look at stream ${streamName}; events are published unseen`);
-        return { duplicateWindowMs: usualDuplicateWindowMs };
+        return;
       }
       if (!(error instanceof JetStreamApiError) || error.name !== "StreamNotFoundError") throw error;
       info = await create(manager);
@@ -146,7 +138,6 @@ export class StreamKeeper {
     } else {
       this.#said = "";
     }
-    return { duplicateWindowMs: (info.config.duplicate_window ?? 0) / 1e6 };
   }
 
   #say(level: "warn", words: string, fields?: string[]): void {

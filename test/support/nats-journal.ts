@@ -59,7 +59,7 @@ export class MemoryJournal implements Journal {
   readonly told = new Map<string, number>();
   readonly #entries: JournalEntry[] = [];
   readonly #listeners = new Set<() => void>();
-  readonly #cursors = new Map<string, { cursor: number; at?: string }>();
+  readonly #cursors = new Map<string, { cursor: number; sent_to?: number; at?: string }>();
 
   emit(
     sandbox_id: string,
@@ -104,10 +104,11 @@ export class MemoryJournal implements Journal {
     return () => this.#listeners.delete(listener);
   }
 
-  relayCursor = (target: string) => this.#cursors.get(target) ?? { cursor: 0 };
+  relayCursor = (target: string): ReturnType<Journal["relayCursor"]> => this.#cursors.get(target) ?? { cursor: 0 };
 
-  async setRelayCursor(target: string, cursor: number): Promise<void> {
-    this.#cursors.set(target, { cursor, at: new Date().toISOString() });
+  async setRelayCursor(target: string, cursor: number, sentTo = 0): Promise<void> {
+    const sent_to = Math.max(sentTo, this.relayCursor(target).sent_to ?? 0);
+    this.#cursors.set(target, { cursor, sent_to, at: new Date().toISOString() });
   }
 }
 

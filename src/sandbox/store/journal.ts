@@ -61,15 +61,21 @@ export class StoreJournal implements Journal {
     return this.#doorbell.listen(listener);
   }
 
-  relayCursor(target: string): { cursor: number; at?: string } {
+  relayCursor(target: string): { cursor: number; sent_to?: number; at?: string } {
     return this.#tables.relays.get(part(target)) ?? { cursor: 0 };
   }
 
   /** Only forward: a relay that was stopped and wakes late must not undo what its successor delivered. */
-  async setRelayCursor(target: string, cursor: number): Promise<void> {
+  async setRelayCursor(target: string, cursor: number, sentTo = 0): Promise<void> {
     await this.#database.transact(() => {
-      const furthest = Math.max(cursor, this.relayCursor(target).cursor);
-      this.#tables.relays.put(part(target), { cursor: furthest, at: new Date(this.#clock()).toISOString() });
+      const before = this.#tables.relays.get(part(target)) ?? { cursor: 0, sent_to: 0 };
+      // Where an older version relayed, nobody knows until this one has sent something.
+      const known = before.sent_to !== undefined || sentTo > 0;
+      this.#tables.relays.put(part(target), {
+        cursor: Math.max(cursor, before.cursor),
+        ...(known && { sent_to: Math.max(sentTo, before.sent_to ?? 0) }),
+        at: new Date(this.#clock()).toISOString(),
+      });
     });
   }
 

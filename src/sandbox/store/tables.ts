@@ -57,7 +57,7 @@ export interface Tables {
   journalBySandbox: Table<number>;
   /** cursor → cursor of file.* entries, the first to go. */
   journalFiles: Table<number>;
-  relays: Table<{ cursor: number; at: string }>;
+  relays: Table<{ cursor: number; sent_to?: number; at: string }>;
 
   processes: Table<ProcessRecord>;
   roles: Table<RoleRecord>;

@@ -240,13 +240,16 @@ export interface Journal {
   latest(options: { limit: number; sandboxId?: string }): JournalEntry[];
   /** Called soon (≈1 ms) after any process of the install commits journal entries. Returns the unsubscriber. */
   onAppend(listener: () => void): () => void;
-  /** Position of a relay, by NATS target: all entries up to it are acknowledged. 0 at first. */
-  relayCursor(target: string): { cursor: number; at?: string };
+  /**
+   * Position of a relay, by NATS target: all entries up to `cursor` are acknowledged, 0 at first, and none beyond `sent_to` was sent;
+   * without one that is not known, but where no relay ever was.
+   */
+  relayCursor(target: string): { cursor: number; sent_to?: number; at?: string };
   /**
    * Only forward. A relay also says with it that its target is configured, at its begin and now and then: what it has not
    * acknowledged is told when it is dropped. A target that is no longer spoken for is forgotten when ended sandboxes are.
    */
-  setRelayCursor(target: string, cursor: number): Promise<void>;
+  setRelayCursor(target: string, cursor: number, sentTo?: number): Promise<void>;
 }
 
 export interface ProcessTable {

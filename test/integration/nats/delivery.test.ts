@@ -41,6 +41,8 @@ it.each(["the role goes to another", "the tenure ends"])(
     if (session === undefined) throw new Error("no session");
     const journal = new MemoryJournal();
     for (const sandbox of ["sb_1", "sb_2"]) journal.emit(sandbox);
+    // For all that is known a relay before this one has sent both.
+    await journal.setRelayCursor("t", 0, 2);
     const end = new AbortController();
     let mine = true;
     const delivery = new Delivery({
@@ -51,7 +53,6 @@ it.each(["the role goes to another", "the tenure ends"])(
       session,
       flushed: async () => {},
       mayPublish: () => mine,
-      duplicateWindowMs: 0,
       onBlocked: () => {},
       onNoStream: () => {},
     });

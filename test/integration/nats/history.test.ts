@@ -1,7 +1,10 @@
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { headers, type JetStreamManager, type NatsConnection } from "nats";
 import { afterEach, expect, it } from "vitest";
 import { startNats } from "../../../scripts/lib/nats.mjs";
 import { streamName } from "../../../src/events/stream.ts";
+import { gate } from "../../support/core.ts";
 import { eventually } from "../../support/eventually.ts";
 import { consumer, relaying } from "../../support/nats.ts";
 import { MemoryJournal } from "../../support/nats-journal.ts";
@@ -39,7 +42,7 @@ async function setUp() {
     const since = performance.now();
     await eventually("the window is over", () => performance.now() - since > 2 * windowMs);
   };
-  return { nc, manager, journal, messages, relayed, windowOver };
+  return { url: server.url, nc, manager, journal, messages, relayed, windowOver };
 }
 
 const put = async (nc: NatsConnection, action: string, data: string, id?: string): Promise<void> => {
@@ -98,4 +101,91 @@ it("takes no event for sent because its text lies there under another message id
   await place.windowOver();
 
   expect(await place.relayed()).toEqual({ published: 1, duplicates: 0, failures: 0 });
+});
+
+/** A way to a server on which what is sent can be held up for any time, and then gets through. */
+async function slowWay(url: string) {
+  const { hostname, port } = new URL(url);
+  let held: Promise<void> | undefined;
+  const way = createServer((near) => {
+    const far = connect({ host: hostname, port: Number(port) });
+    for (const socket of [near, far]) socket.on("error", () => {});
+    far.pipe(near);
+    near.on("data", (bytes) => void Promise.resolve(held).then(() => far.write(bytes)));
+    near.on("close", () => far.end());
+  }).listen(0, "127.0.0.1");
+  await once(way, "listening");
+  open.push(() => way.close());
+  return {
+    // A server that listens on a port says so; on a pipe it would be its name.
+    url: `nats://127.0.0.1:${(way.address() as AddressInfo).port}`,
+    hold(until: Promise<void>): void {
+      held = until;
+    },
+  };
+}
+
+it.each(["the first event of a sandbox", "a later event"])(
+  "the stream has %s once, though a relay that was replaced long ago sends it at last",
+  async (which) => {
+    const place = await setUp();
+    const { journal, messages } = place;
+    const way = await slowWay(place.url);
+    const late = relaying(way.url, journal);
+    open.push(() => late[Symbol.asyncDispose]());
+    await eventually("it relays", () => late.relay.status().state === "relaying");
+    if (which === "a later event") {
+      journal.emit("sb_1");
+      await eventually("the one before is relayed", () => late.relay.status().behind === 0);
+    }
+    const before = await messages();
+    const through = gate();
+    way.hold(through.opened);
+    journal.emit("sb_1");
+    await eventually("it is under way", () => late.relay.status().in_flight === 1);
+
+    expect(await place.relayed()).toMatchObject({ published: 1, failures: 0 });
+    await place.windowOver();
+    const taken = () => late.relay.status().duplicates;
+    expect(taken()).toBe(0);
+    through.open();
+
+    await eventually("the late one is answered", () => taken() === 1);
+    expect(await messages()).toBe(before + 1);
+  },
+);
+
+it("who publishes below a sandbox without pause keeps no event of it out of the stream", async () => {
+  const place = await setUp();
+  let flooding = true;
+  const flood = (async () => {
+    while (flooding) await Promise.all(Array.from({ length: 50 }, () => put(place.nc, "exec.started", "x")));
+  })();
+  await eventually("it is flooded", async () => (await place.messages()) > 200);
+  for (let n = 0; n < 20; n += 1) place.journal.emit("sb_1");
+
+  expect(await place.relayed()).toEqual({ published: 20, duplicates: 0, failures: 0 });
+  flooding = false;
+  await flood;
+});
+
+it("a login that may publish and not read the stream relays, and says once what it may not", async () => {
+  const rights = '{ publish: ["chorus.>", "$JS.API.STREAM.INFO.>"], subscribe: ">" }';
+  const server = await startNats({
+    config: `authorization { users = [ { user: "all", password: "a" }, { user: "host", password: "h", permissions: ${rights} } ] }`,
+  });
+  open.push(server.stop);
+  const nc = await consumer(server.url, { user: "all", pass: "a" });
+  open.push(() => nc.close());
+  const manager = await nc.jetstreamManager();
+  await manager.streams.add({ name: streamName, subjects: ["chorus.sandbox.v1.>"] });
+  const journal = new MemoryJournal();
+  for (let n = 0; n < 3; n += 1) for (const sandbox of ["sb_1", "sb_2"]) journal.emit(sandbox);
+  // For all that is known a relay before this one has sent them.
+  await journal.setRelayCursor("t", 0, 6);
+  await using host = relaying({ servers: [server.url], user: "host", password: "h" }, journal);
+  await eventually("all is relayed", () => host.relay.status().behind === 0);
+  expect(host.relay.status()).toMatchObject({ published: 6, failures: 0 });
+  expect(host.log.said(/STREAM\.MSG\.GET/)).toHaveLength(1);
+  expect((await manager.streams.info(streamName)).state.messages).toBe(6);
 });

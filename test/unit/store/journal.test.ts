@@ -104,11 +104,13 @@ describe("the journal", () => {
     const target = `nats://${"host,".repeat(500)}#account`;
     expect(store.journal.relayCursor(target)).toEqual({ cursor: 0 });
     await store.journal.setRelayCursor(target, 7);
-    await store.journal.setRelayCursor(target, 3);
+    expect(store.journal.relayCursor(target)).toMatchObject({ cursor: 7, sent_to: 0 });
+    await store.journal.setRelayCursor(target, 5, 20);
+    await store.journal.setRelayCursor(target, 3, 10);
     await store.journal.setRelayCursor("other", 1);
     await store[Symbol.asyncDispose]();
     const again = await newStore({ dataDir });
-    expect(again.journal.relayCursor(target)).toEqual({ cursor: 7, at: "2026-01-01T00:00:00.000Z" });
+    expect(again.journal.relayCursor(target)).toEqual({ cursor: 7, sent_to: 20, at: "2026-01-01T00:00:00.000Z" });
   });
 
   it("calls listeners after a commit, once for a group, until they unsubscribe", async () => {
