@@ -4,7 +4,7 @@ import type { Call } from "./api.ts";
 import type { Core } from "./core.ts";
 import { execRow } from "./exec-records.ts";
 import type { GuestExec } from "./guest/types.ts";
-import { drainFacts } from "./ingest.ts";
+import { drainFacts, orLater } from "./ingest.ts";
 import type { ExecRow } from "./views.ts";
 
 /** Ended execs in a list; all that run are in it. */
@@ -43,7 +43,7 @@ async function liveExecs(core: Core, id: string, call: Call): Promise<Map<string
       id,
       call.signal,
       async (guest) => {
-        await drainFacts(core, id, guest, call.signal).catch(unlessLate);
+        await drainFacts(core, id, guest, call.signal).catch(orLater);
         return guest.listExecs(call.signal);
       },
       { repeatable: true },
@@ -53,9 +53,4 @@ async function liveExecs(core: Core, id: string, call: Call): Promise<Map<string
     if (hasCode(error, "SANDBOX_ENDED")) return new Map();
     throw error;
   }
-}
-
-/** The list can do without facts that are slow to come: the guest says of each exec how it is. */
-function unlessLate(error: unknown): void {
-  if (!hasCode(error, "TIMEOUT")) throw error;
 }

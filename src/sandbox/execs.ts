@@ -11,7 +11,7 @@ import { execStart, feedStdin, orHalfGiven, orUnsure, type Started } from "./exe
 import { followed } from "./follow.ts";
 import type { ExecSnapshot, ExecView, Guest, GuestExec } from "./guest/types.ts";
 import { newExecId } from "./ids.ts";
-import { ingest } from "./ingest.ts";
+import { drainFacts, ingest, isCut, orLater } from "./ingest.ts";
 import { isTerminal, requireBorn, requireInside, requireRunning } from "./lifecycle.ts";
 import { execResult } from "./output.ts";
 import type { SandboxRecord } from "./store/types.ts";
@@ -52,7 +52,7 @@ export class Execs {
           const work = this.#start(guest, execId, started, { ...view, wait_ms: left() }, call.signal);
           const report = left() > 0 ? call.progress : undefined;
           const snapshot = await followed(work, guest, execId, { stdout: 0, stderr: 0 }, report);
-          return this.#answer(record, guest, asked, snapshot, view, started.start.timeout_ms);
+          return this.#answer(record, guest, asked, snapshot, view, call.signal, started.start.timeout_ms);
         },
         // The id makes it start once, however often it is asked; stdin that is fed would come twice.
         { repeatable: started.feed === undefined },
@@ -99,7 +99,14 @@ export class Execs {
           const waitMs = left();
           const work = abortable(guest.viewExec(execId, { ...view, wait_ms: waitMs }, call.signal), call.signal);
           const report = waitMs > 0 ? call.progress : undefined;
-          return this.#answer(record, guest, asked, await followed(work, guest, execId, offsets, report), view);
+          return this.#answer(
+            record,
+            guest,
+            asked,
+            await followed(work, guest, execId, offsets, report),
+            view,
+            call.signal,
+          );
         },
         { repeatable: true },
       );
@@ -157,7 +164,7 @@ export class Execs {
         async (guest) => {
           await abortable(guest.killExec(execId, kill, call.signal), call.signal);
           const asked = this.#core.store.journal.newest();
-          return this.#answer(record, guest, asked, await guest.viewExec(execId, view, call.signal), view);
+          return this.#answer(record, guest, asked, await guest.viewExec(execId, view, call.signal), view, call.signal);
         },
         { repeatable: true },
       );
@@ -180,11 +187,16 @@ export class Execs {
     asked: number,
     snapshot: ExecSnapshot,
     view: ExecView,
+    signal: AbortSignal,
     timeoutMs?: number,
   ): Promise<ExecResult> {
     const { store } = this.#core;
     const id = record.sandbox_id;
-    if (snapshot.facts) await ingest(this.#core, id, snapshot.facts, guest);
+    const { facts, exec } = snapshot;
+    if (facts) await ingest(this.#core, id, facts, guest);
+    // One page tells of the exec, but after a time in which nothing could be journaled.
+    if (facts && exec.status !== "running" && isCut(facts))
+      await drainFacts(this.#core, id, guest, signal).catch(orLater);
     const now = store.sandbox(id);
     return execResult(snapshot, view, {
       eventCursor: String(this.#cursor(id, snapshot.exec, asked)),

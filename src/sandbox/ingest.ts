@@ -1,3 +1,4 @@
+import { hasCode } from "../errors.ts";
 import type { Core } from "./core.ts";
 import { applyFacts, completeExec } from "./facts.ts";
 import { mayGather } from "./file-changes.ts";
@@ -56,6 +57,14 @@ export async function drainFacts(core: Core, sandboxId: string, guest: Guest, si
     if ((core.store.sandbox(sandboxId)?.fact_cursor ?? 0) <= cursor) return;
   }
 }
+
+/** For answers that say by themselves how the execs are: facts that are slow to come are journaled by the keeper. */
+export function orLater(error: unknown): void {
+  if (!hasCode(error, "TIMEOUT")) throw error;
+}
+
+/** Whether the guest had more than this page. */
+export const isCut = ({ facts, next }: GuestFacts): boolean => (facts.at(-1)?.seq ?? next) < next - 1;
 
 interface Unseen {
   /** As facts of their own, without what only the lost ones had. */

@@ -43,6 +43,18 @@ it("an exec costs one commit, also while a keeper reads the same facts", async (
   expect(execStory(process, id)).toEqual(Array.from({ length: 21 }, () => startedAndEnded).flat());
 });
 
+it("an answer that a command is over comes after its end was told, also behind more facts than one page has", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  await unread(process, id, ...Array.from({ length: 200 }, (_, n) => `unread-${n}`));
+  const { exec_id, status, event_cursor } = await process.exec(id, "true");
+  expect(status).toBe("exited");
+  const ends = told(process.store, id, "exec.completed");
+  expect(ends).toHaveLength(201);
+  const [end] = entries(process.store, id).filter(({ data }) => data["exec_id"] === exec_id && "status" in data);
+  expect(end?.cursor).toBeLessThanOrEqual(Number(event_cursor));
+});
+
 it("the keeper tells of what nobody waits for", async () => {
   const process = await new World().process();
   await process.keep();
