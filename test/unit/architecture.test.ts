@@ -36,7 +36,7 @@ const rooms: [room: RegExp, mayImport: RegExp][] = [
   [/^sandbox\/guest\//, /^(errors\.ts|logger\.ts|sandbox\/guest\/|sandbox\/wait\.ts$)/],
   [/^sandbox\/(edit|host)\//, /^(errors\.ts|sandbox\/(edit|host)\/)/],
   [/^sandbox\/policy\//, /^(errors\.ts|closest\.ts|sandbox\/image-reference\.ts|sandbox\/policy\/)/],
-  [/^sandbox\/store\//, /^(errors\.ts|logger\.ts|sandbox\/(events|backend|ids)\.ts$|sandbox\/store\/)/],
+  [/^sandbox\/store\//, /^(errors\.ts|logger\.ts|sandbox\/(events|backend|ids|wait)\.ts$|sandbox\/store\/)/],
   [/^sandbox\/[^/]+\.ts$/, /^(errors\.ts|logger\.ts|sandbox\/(?!backends\/))/],
 ];
 
