@@ -8,7 +8,8 @@ import { eventSubject, type SubjectOf, sandboxSubject } from "./subject.ts";
 import { unless } from "./wait.ts";
 
 const mostKnown = 10_000;
-const blindMs = 60_000;
+/** How long a login that may not read the stream is believed to be one: rights change. */
+const blindMs = 5_000;
 const journaledTypes = Object.keys(journaledEvents) as JournaledType[]; // the keys of that very object
 const lastOfAll: ReadonlySet<JournaledType> = new Set(["lifecycle.destroyed", "lifecycle.failed"]);
 
@@ -68,6 +69,7 @@ export class StreamHistory {
   async #learn(event: Told): Promise<Known> {
     const isFirst = event.sequence === 1 && event.cursor > this.#inherited;
     const known = isFirst ? { sequence: 0, lastOf: new Map() } : await this.#look(event);
+    if (known.lastOf === undefined) return known;
     if (this.#known.size >= mostKnown) this.#known.clear();
     this.#known.set(sandboxSubject(event), known);
     return known;

@@ -106,7 +106,6 @@ describe("under load, while anything is killed at any moment", () => {
         },
         60_000,
       ).catch(ours);
-      const stream = streamFaults(journal, received);
       await eventually(
         "no gap is told any more",
         async () => (await last.call("sandbox_events", { after: "now" }))?.data["gap"] === undefined,
@@ -114,9 +113,8 @@ describe("under load, while anything is killed at any moment", () => {
       );
 
       say(
-        `all relayed after ${passed()}: ${filesWritten(promised)} files written, ${ids.length} sandboxes, ${promised.execs.size} execs answered, ${journal.length} events in the journal, ${received.length} in the stream (${stream.repeats.length} repeats)`,
+        `all relayed after ${passed()}: ${filesWritten(promised)} files written, ${ids.length} sandboxes, ${promised.execs.size} execs answered, ${journal.length} events in the journal, ${received.length} in the stream`,
       );
-      for (const repeat of stream.repeats) say(`repeat: ${repeat}`);
       expect(sessions.wrong).toEqual([]);
       expect(storyFaults(journal)).toEqual([]);
       expect(promiseFaults(journal, promised)).toEqual([]);
@@ -125,9 +123,7 @@ describe("under load, while anything is killed at any moment", () => {
       expect(resultFaults(journal, promised)).toEqual([]);
       // One took the relay over from the one that was suspended.
       expect(sessions.relays()).toBeGreaterThan(1);
-      expect(stream.faults).toEqual([]);
-      // What a server had in its hands when it was suspended past the window goes out when it goes on: its last message, and no backlog.
-      expect(stream.repeats.length).toBeLessThanOrEqual(struck.suspensions);
+      expect(streamFaults(journal, received)).toEqual([]);
     },
   );
 });

@@ -92,8 +92,6 @@ export interface Received {
   subject: string;
   headers: Record<string, string>;
   event: CloudEvent;
-  /** When the stream stored it, Unix milliseconds; of what was read from one. */
-  storedAt?: number;
 }
 
 /** The independent client: an older library by another road, as a component of CHORUS may use it. */
@@ -125,7 +123,7 @@ export async function stored(nc: NatsConnection): Promise<Received[]> {
       max_messages: Math.min(1_000, messages - received.length),
       expires: 1_000,
     })) {
-      received.push({ ...read(message), storedAt: message.info.timestampNanos / 1e6 });
+      received.push(read(message));
     }
   }
   return received;

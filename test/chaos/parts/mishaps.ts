@@ -165,8 +165,6 @@ function killGuest({ engine, known, fates }: Victims, chance: Chance): Mishap {
 export interface Struck {
   /** How often each thing went wrong. */
   counts: Map<string, number>;
-  /** How often a server was. */
-  suspensions: number;
   errors: unknown[];
 }
 
@@ -177,7 +175,7 @@ export async function strike(
   forMs: number,
   say: (what: string) => void,
 ): Promise<Struck> {
-  const struck: Struck = { counts: new Map(), suspensions: 0, errors: [] };
+  const struck: Struck = { counts: new Map(), errors: [] };
   const broken = new Set<string>();
   const mending: Promise<void>[] = [];
   const end = performance.now() + forMs;
@@ -203,7 +201,6 @@ export async function strike(
       broken.add(mishap.part);
       say(`${mishap.name} (${mishap.part}, ${Math.round(mishap.holdMs)} ms)`);
       struck.counts.set(mishap.name, (struck.counts.get(mishap.name) ?? 0) + 1);
-      if (mishap.holdMs >= pastTheRoleMs) struck.suspensions += 1;
       mending.push(befall(mishap));
       await delay(chance.between(100, 700));
     }

@@ -9,7 +9,7 @@ import { eventually } from "../../support/eventually.ts";
 import { again, consumer, crash, type NatsServer, type Received, stored } from "../../support/nats.ts";
 
 /** Short, so that a process that is stopped for a while is really past it. */
-export const duplicateWindowMs = 2_000;
+const duplicateWindowMs = 2_000;
 
 /** A nats-server with JetStream that gets hurt in all the ways one can. */
 export interface DoomedNats extends AsyncDisposable {

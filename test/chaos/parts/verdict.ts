@@ -1,7 +1,6 @@
 import type { Received } from "../../support/nats.ts";
 import type { Promised } from "./load.ts";
 import type { Fates } from "./mishaps.ts";
-import { duplicateWindowMs } from "./nats.ts";
 
 /** An entry of the journal as `sandbox_events` gives it. */
 export interface Told {
@@ -123,41 +122,26 @@ function execFaults(sandbox: string, events: readonly Told[]): string[] {
   return faults;
 }
 
-/**
- * What the stream has, next to the journal. Repeats are told by themselves: consumers are told to expect them, where a message was
- * on its way for longer than the duplicate window.
- */
-export function streamFaults(
-  journal: readonly Told[],
-  received: readonly Received[],
-): { faults: string[]; repeats: string[] } {
+/** What the stream has, next to the journal. */
+export function streamFaults(journal: readonly Told[], received: readonly Received[]): string[] {
   const faults: string[] = [];
   const known = new Map(journal.map((event) => [event.id, event]));
-  const seen = new Map<string, number>();
+  const seen = new Set<string>();
   const last = new Map<string, number>();
-  const repeats: string[] = [];
-  for (const { id, sandbox, sequence, event, storedAt = Number.NaN } of received) {
+  for (const { id, sandbox, sequence, event } of received) {
     const told = known.get(id);
     if (!told) faults.push(`the stream has ${sandbox} ${sequence} (${event.type}), the journal does not`);
     else if (told.sequence !== sequence || event.type !== `dev.chorus.sandbox.${told.type}.v1`)
       faults.push(`${id}: ${event.type} ${sequence} in the stream, ${told.type} ${told.sequence} in the journal`);
-    const before = seen.get(id);
-    if (before !== undefined) {
-      const apart = Math.round(storedAt - before);
-      const what = `${sandbox} ${sequence} (${event.type}), stored twice, ${apart} ms apart`;
-      // Within it the stream itself knows the id.
-      if (apart > duplicateWindowMs) repeats.push(what);
-      else faults.push(what);
-    } else {
-      if (sequence !== (last.get(sandbox) ?? 0) + 1)
-        faults.push(`${sandbox}: ${sequence} after ${last.get(sandbox) ?? 0} in the stream`);
-      last.set(sandbox, sequence);
-    }
-    seen.set(id, storedAt);
+    if (seen.has(id)) faults.push(`${sandbox} ${sequence} (${event.type}) is in the stream twice`);
+    else if (sequence !== (last.get(sandbox) ?? 0) + 1)
+      faults.push(`${sandbox}: ${sequence} after ${last.get(sandbox) ?? 0} in the stream`);
+    if (!seen.has(id)) last.set(sandbox, sequence);
+    seen.add(id);
   }
   for (const { id, sandbox_id, sequence, type } of journal)
     if (!seen.has(id)) faults.push(`${sandbox_id} ${sequence} (${type}) never came to the stream`);
-  return { faults, repeats };
+  return faults;
 }
 
 /** What an answer said and the journal does not. */
