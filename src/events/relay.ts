@@ -66,6 +66,8 @@ class JournalRelay implements Relay {
   #delivery: Delivery | undefined;
   readonly #blockedBy = new Set<string>();
   #lookingAfterStream = false;
+  /** Said once until it works again. */
+  #storeFails = false;
   #disposed: Promise<void> | undefined;
 
   constructor(options: RelayOptions) {
@@ -149,7 +151,7 @@ class JournalRelay implements Relay {
       try {
         await journal.setRelayCursor(target, this.#cursor());
       } catch (error) {
-        this.#logger.warn({ err: error }, "the journal cannot be told of the relay");
+        this.#logger.debug({ err: error }, "the journal cannot be told of the relay");
         next = attendAgainMs;
       }
       await pause(next, this.#stop.signal);
@@ -216,9 +218,12 @@ class JournalRelay implements Relay {
 
   async #hold(): Promise<boolean> {
     try {
-      return (await this.#options.roles?.hold(this.#role, staleMs)) ?? true;
-    } catch (error) {
-      this.#logger.warn({ err: error }, "the relay's role cannot be renewed");
+      const held = (await this.#options.roles?.hold(this.#role, staleMs)) ?? true;
+      this.#storeFails = false;
+      return held;
+    } catch (err) {
+      this.#logger[this.#storeFails ? "debug" : "warn"]({ err }, "the relay's role cannot be renewed; trying on");
+      this.#storeFails = true;
       return false;
     }
   }

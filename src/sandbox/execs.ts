@@ -7,7 +7,7 @@ import type { Core } from "./core.ts";
 import { writeInput } from "./exec-input.ts";
 import { listExecs } from "./exec-list.ts";
 import { pastExec, unknownExec } from "./exec-records.ts";
-import { execStart, feedStdin, orHalfGiven, orUnsure, type Started } from "./exec-start.ts";
+import { execStart, feedStdin, orHalfGiven, orUnsure, orUntold, type Started } from "./exec-start.ts";
 import { followed } from "./follow.ts";
 import type { ExecSnapshot, ExecView, Guest, GuestExec } from "./guest/types.ts";
 import { newExecId } from "./ids.ts";
@@ -37,6 +37,7 @@ export class Execs {
     const record = findSandbox(this.#core, sandbox);
     const started = execStart(request, call);
     requireRunning(record);
+    this.#core.store.requireRoom();
     const execId = newExecId(this.#core.store.installId, record.execs_total);
     const left = countdown((request.wait_s ?? defaultWaitS) * 1000);
     const view = execView(request, record);
@@ -193,7 +194,11 @@ export class Execs {
     const { store } = this.#core;
     const id = record.sandbox_id;
     const { facts, exec } = snapshot;
-    if (facts) await ingest(this.#core, id, facts, guest);
+    if (facts) {
+      await ingest(this.#core, id, facts, guest).catch((error: unknown) => {
+        throw orUntold(id, exec, error);
+      });
+    }
     // One page tells of the exec, but after a time in which nothing could be journaled.
     if (facts && exec.status !== "running" && isCut(facts))
       await drainFacts(this.#core, id, guest, signal).catch(orLater);

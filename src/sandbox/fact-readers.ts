@@ -1,4 +1,4 @@
-import { SandboxError } from "../errors.ts";
+import { hasCode, SandboxError } from "../errors.ts";
 import { settleIfGone } from "./access.ts";
 import type { Core } from "./core.ts";
 import { gatheringMs } from "./file-changes.ts";
@@ -62,9 +62,15 @@ export class FactReaders {
         if (signal.aborted) return;
         const gone = await settleIfGone(this.#core, sandboxId).catch(() => false);
         if (gone) return;
+        const full = hasCode(err, "LIMIT_EXCEEDED");
         if (failures++ === 3)
-          logger.warn({ err, sandbox_id: sandboxId }, "a guest does not answer; its lease and the engine still end it");
-        await pause(Math.min(30_000, 100 * 2 ** failures), signal);
+          logger.warn(
+            { err, sandbox_id: sandboxId },
+            full
+              ? "what a guest tells cannot be journaled yet; it keeps it, and the keeper goes on trying"
+              : "a guest does not answer; its lease and the engine still end it",
+          );
+        await pause(Math.min(full ? 1_000 : 30_000, 100 * 2 ** failures), signal);
       }
     }
   }

@@ -34,6 +34,7 @@ export class Transfers {
     const record = findSandbox(this.#core, sandbox);
     requireRunning(record);
     checkPatterns(request);
+    this.#core.store.requireRoom();
     const result = await this.#guarded(record, request, call, async (dirs) => {
       const place = reach(dirs, request.host_path, "read");
       try {
@@ -50,6 +51,7 @@ export class Transfers {
     const record = findSandbox(this.#core, sandbox);
     requireInside(record);
     checkPatterns(request);
+    this.#core.store.requireRoom();
     const { path, include = [], exclude = [], host_path } = request;
     const result = await this.#guarded(record, request, call, async (dirs) => {
       openHostDir(dirs, host_path, "write");

@@ -89,6 +89,7 @@ export class Files {
   async write(sandbox: string, files: FileWriteRequest[], call: Call): Promise<FileWriteResult> {
     const record = findSandbox(this.#core, sandbox);
     requireRunning(record);
+    this.#core.store.requireRoom();
     const toWrite = files.map(decode);
     const total = toWrite.reduce((sum, file) => sum + file.bytes.length, 0);
     if (total > maxWriteBytes) {
@@ -137,6 +138,7 @@ export class Files {
   async edit(sandbox: string, request: FileEditRequest, call: Call): Promise<FileEditResult> {
     const record = findSandbox(this.#core, sandbox);
     requireRunning(record);
+    this.#core.store.requireRoom();
     this.#changed.add(record.sandbox_id);
     return editFile(this.#core, record, request, call);
   }
@@ -164,6 +166,7 @@ export class Files {
   async manage(sandbox: string, request: FileManageRequest, call: Call): Promise<FileManageResult> {
     const record = findSandbox(this.#core, sandbox);
     requireRunning(record);
+    this.#core.store.requireRoom();
     const { op, path, dest, recursive } = request;
     if ((dest !== undefined) !== (op === "move" || op === "copy")) {
       throw new SandboxError("INVALID_ARGUMENT", "`dest` is for move and copy, which need it.");

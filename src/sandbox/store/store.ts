@@ -3,6 +3,7 @@ import { SandboxError } from "../../errors.ts";
 import type { Logger } from "../../logger.ts";
 import { dropAged, dropOverflow, forgetRelays } from "./bound.ts";
 import type { Database } from "./database.ts";
+import { requireRoom } from "./disk.ts";
 import { Doorbell } from "./doorbell.ts";
 import { StoreJournal } from "./journal.ts";
 import { monotonicIds, type Numbering } from "./numbering.ts";
@@ -97,6 +98,10 @@ export class LmdbStore extends RecordReads implements Store {
       this.#trim();
     }
     return result;
+  }
+
+  requireRoom(): void {
+    requireRoom(this.#options.dataDir);
   }
 
   async flushed(): Promise<void> {

@@ -199,6 +199,8 @@ export interface Store extends AsyncDisposable {
   write<T>(plan: (tx: Tx) => T): Promise<T>;
   /** Resolves once everything committed so far survives a power cut. */
   flushed(): Promise<void>;
+  /** Throws LIMIT_EXCEEDED while its disk is full: for what is done first and told afterwards. */
+  requireRoom(): void;
 
   sandbox(sandboxId: string): SandboxRecord | undefined;
   sandboxByName(tenant: string, name: string): SandboxRecord | undefined;

@@ -242,3 +242,31 @@ it("says one time of its start, whoever asks", async () => {
   const [told] = entries(process.store, id).filter(({ type }) => type === "exec.started");
   expect([execs[0]?.exec_id, execs[0]?.started_at, told?.time]).toEqual([exec_id, started_at, started_at]);
 });
+
+it("a command that ran while the disk became full is not told to be run again, and its result is there later", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  const full = new SandboxError("LIMIT_EXCEEDED", "The disk is full.", { retryable: true });
+  vi.spyOn(process.store, "write").mockRejectedValueOnce(full);
+  const error: SandboxError = await process.exec(id, "echo once").then(
+    () => expect.unreachable(),
+    (thrown) => thrown,
+  );
+  expect(error).toMatchObject({ code: "LIMIT_EXCEEDED", retryable: false });
+  expect(error.message).toBe("The disk is full. The command has run, and that could not be noted yet.");
+  const [, exec_id = ""] = /"exec_id":"(ex_\w+)"/.exec(error.next) ?? [];
+  expect((await process.service.execOutput(id, exec_id, {}, call)).stdout).toBe("once\n");
+  expect(told(process.store, id, "exec.completed")).toHaveLength(1);
+});
+
+it("a command is not started while the disk is full", async () => {
+  const process = await new World().process();
+  const id = await process.create();
+  const asked = await starts(process, id);
+  vi.spyOn(process.store, "requireRoom").mockImplementationOnce(() => {
+    throw new SandboxError("LIMIT_EXCEEDED", "The disk is full.");
+  });
+  await expect(process.exec(id, "true")).rejects.toMatchObject({ code: "LIMIT_EXCEEDED" });
+  await process.exec(id, "true");
+  expect(asked).toHaveLength(1);
+});
