@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { errorCodes } from "../../../src/errors.ts";
+import { openStore } from "../../../src/sandbox/store/index.ts";
 import { type Answer, eventually, startServer, type TestServer } from "../../support/server.ts";
 
 /** No call may take longer than what it may wait by its own words, and what a stopped or starved process adds. */
@@ -36,6 +37,8 @@ export interface Sessions extends AsyncDisposable {
   /** Whose server was the last to take over the relay, and how often that happened. */
   relaying(): Session | undefined;
   relays(): number;
+  /** Sandboxes that are kept ready ahead of their use. */
+  warm(): Promise<string[]>;
   /** Leaves no room for a byte on the disk of the data dir, and makes room again. */
   fillDisk(): Promise<unknown>;
   freeDisk(): void;
@@ -74,6 +77,7 @@ export async function openSessions(count: number, env: Record<string, string>): 
           env: {
             ...env,
             CHAOS_CLOCK_FILE: clockFile,
+            CHORUS_SANDBOX_POOL: "1",
             LOG_LEVEL: "info",
             NODE_OPTIONS: `--import ${path.join(import.meta.dirname, "moved-clock.mjs")}`,
           },
@@ -137,6 +141,10 @@ export async function openSessions(count: number, env: Record<string, string>): 
     slowestMs: () => Math.round(slowest),
     relaying: () => relaying,
     relays: () => relays,
+    async warm() {
+      await using store = await openStore({ dataDir, host: "chaos" });
+      return store.pool().map(({ sandbox_id }) => sandbox_id);
+    },
     fillDisk: () =>
       eventually("the disk is as small as what is on it", () => {
         const { bsize, blocks, bfree } = statfsSync(dataDir);
