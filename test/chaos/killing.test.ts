@@ -112,7 +112,7 @@ describe("under load, while anything is killed at any moment", () => {
       ).catch(ours);
       await eventually(
         "no gap is told any more",
-        async () => (await last.call("sandbox_events", { after: "now" }))?.data["gap"] === undefined,
+        async () => (await last.call("sandbox_events", { after: "now", wait_s: 0 }))?.data["gap"] === undefined,
         30_000,
       );
 
