@@ -16,7 +16,7 @@ import { backoff, unless } from "./wait.ts";
 const chunk = 64;
 const headerRoom = 1_024;
 const maxInFlight = 256;
-/** So often the stream may have moved on; then whoever keeps publishing on its subject must not keep an event out of it. */
+/** After so many refusals an event goes out without a number: whoever keeps publishing on its subject must not keep it out of the stream. */
 const mostFenced = 3;
 
 export interface DeliveryOptions {

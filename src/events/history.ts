@@ -9,7 +9,7 @@ import { unless } from "./wait.ts";
 
 const mostKnown = 10_000;
 /** How long a login that may not read the stream is believed to be one: rights change. */
-const blindMs = 5_000;
+const blindMs = 30_000;
 const journaledTypes = Object.keys(journaledEvents) as JournaledType[]; // the keys of that very object
 const lastOfAll: ReadonlySet<JournaledType> = new Set(["lifecycle.destroyed", "lifecycle.failed"]);
 
@@ -93,11 +93,12 @@ export class StreamHistory {
   async #read(event: Told): Promise<Known> {
     const { jetstreamManager } = await import("@nats-io/jetstream");
     const manager = await jetstreamManager(this.#session.nc, { checkAPI: false, timeout: 5_000 });
-    const lasts = await Promise.all(
-      journaledTypes.map(async (type) => ({ type, last: await lastOn(manager, eventSubject(event, type)) })),
-    );
+    const ask = async (type: JournaledType) => ({ type, last: await lastOn(manager, eventSubject(event, type)) });
+    // One alone at first: it may be that none may be asked for.
+    const own = await ask(event.type);
+    const others = await Promise.all(journaledTypes.filter((type) => type !== event.type).map(ask));
     const known = { sequence: 0, lastOf: new Map<JournaledType, number>() };
-    for (const { type, last } of lasts) {
+    for (const { type, last } of [own, ...others]) {
       if (!last) continue;
       known.lastOf.set(type, last.message);
       const { event: found } = last;

@@ -12,7 +12,7 @@ export class Position {
   readonly #journal: Pick<Journal, "setRelayCursor">;
   readonly #target: string;
   readonly #onError: (error: unknown) => void;
-  /** What lies beyond was sent by no relay before this one. */
+  /** What lies beyond was sent by no relay before this one. Were that not true, the stream would refuse it and be asked. */
   readonly inherited: number;
   #reached: number;
   #written: number;

@@ -25,6 +25,14 @@ export class MovedOnError extends Error {
   }
 }
 
+/** A cluster of servers before 2.11 knows the id of a message that it refused, and takes the same id for a repeat as long as its window lasts. */
+class UnstoredError extends Error {
+  override readonly name = "UnstoredError";
+  constructor() {
+    super("the stream knows its id and has not stored it");
+  }
+}
+
 /** What became of a message that the stream has: `duplicates` when it had it before, and the stream's number of it. */
 export interface Published {
   outcome: "published" | "duplicates";
@@ -47,6 +55,7 @@ export async function publish(
   const expect = { streamName, ...(last !== undefined && { lastSubjectSequence: last }) };
   try {
     const { duplicate, seq } = await client.publish(subject, payload, { msgID: id, headers, expect });
+    if (duplicate && seq === 0) throw new UnstoredError();
     return { outcome: duplicate ? "duplicates" : "published", message: seq };
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : undefined;

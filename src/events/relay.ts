@@ -185,7 +185,7 @@ class JournalRelay implements Relay {
       if (ready) await this.#relay(session, mayPublish, tenure);
     } finally {
       clearInterval(renew);
-      if (!lost.signal.aborted) await this.#options.roles?.release(this.#role).catch(() => {});
+      if (!lost.signal.aborted) await this.#options.roles?.release(this.#role);
     }
   }
 

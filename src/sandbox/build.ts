@@ -119,11 +119,14 @@ export class Builder {
     const { store, backend, connections, logger } = this.#core;
     await connections.drop(sandboxId);
     const tell = () =>
-      store.write((tx) => {
-        const record = tx.sandbox(sandboxId);
-        // One whose end was asked for is told as destroyed, below.
-        if (record?.state === "creating" && !record.ending) failSandbox(tx, record, stage, error);
-      });
+      store.write(
+        (tx) => {
+          const record = tx.sandbox(sandboxId);
+          // One whose end was asked for is told as destroyed, below.
+          if (record?.state === "creating" && !record.ending) failSandbox(tx, record, stage, error);
+        },
+        { necessary: true },
+      );
     await tell().catch((err: unknown) => {
       logger.error({ err, sandbox_id: sandboxId }, "could not journal a failed create yet");
       // As long as it is told to be created by a live process, nobody else ends it.

@@ -24,12 +24,15 @@ export async function destroySandbox(
   const id = record.sandbox_id;
   if (isTerminal(record.state)) return { sandbox_id: id, destroyed: false, already_ended: true };
   const totals = await readTotals(core, id);
-  await core.store.write((tx) => {
-    const current = tx.sandbox(id);
-    if (!current || current.ending || isTerminal(current.state)) return;
-    const asked = { client: call.client, ...trace(call) };
-    tx.putSandbox({ ...current, ending: { reason: "request", at: new Date().toISOString(), ...asked, ...totals } });
-  });
+  await core.store.write(
+    (tx) => {
+      const current = tx.sandbox(id);
+      if (!current || current.ending || isTerminal(current.state)) return;
+      const asked = { client: call.client, ...trace(call) };
+      tx.putSandbox({ ...current, ending: { reason: "request", at: new Date().toISOString(), ...asked, ...totals } });
+    },
+    { necessary: true },
+  );
   await stopCreating();
   await lastFacts(core, id);
   try {

@@ -2,7 +2,7 @@ import { hasCode, SandboxError } from "../errors.ts";
 import type { Call, ExecRequest } from "./api.ts";
 import { metaOf } from "./asked.ts";
 import { workdir } from "./core.ts";
-import type { ExecStart, Guest, GuestExec } from "./guest/types.ts";
+import type { ExecStart, Guest } from "./guest/types.ts";
 
 /** What goes along with the start, so that nothing of it can get lost; more is fed while the process reads. */
 const inlineStdinBytes = 1024 * 1024;
@@ -76,18 +76,6 @@ export function orUnsure(sandboxId: string, execId: string, error: unknown): unk
   const first = error.code === "BACKEND_UNAVAILABLE" ? "Once the container engine answers, call" : "Call";
   return new SandboxError(error.code, `${error.message} Whether the command runs is not known.`, {
     next: `${first} exec_output ${place} before you run it again: EXEC_NOT_FOUND there means that it never started.`,
-    retryable: false,
-    cause: error,
-  });
-}
-
-/** Its disk became full meanwhile. The same call again would run the command twice. */
-export function orUntold(sandboxId: string, { exec_id, status }: GuestExec, error: unknown): unknown {
-  if (!hasCode(error, "LIMIT_EXCEEDED")) return error;
-  const place = JSON.stringify({ sandbox_id: sandboxId, exec_id });
-  const how = status === "running" ? "runs" : "has run";
-  return new SandboxError("LIMIT_EXCEEDED", `${error.message} The command ${how}, and that could not be noted yet.`, {
-    next: `Free space there, then call exec_output ${place}; do not run it again.`,
     retryable: false,
     cause: error,
   });

@@ -7,7 +7,7 @@ import type { Core } from "./core.ts";
 import { writeInput } from "./exec-input.ts";
 import { listExecs } from "./exec-list.ts";
 import { pastExec, unknownExec } from "./exec-records.ts";
-import { execStart, feedStdin, orHalfGiven, orUnsure, orUntold, type Started } from "./exec-start.ts";
+import { execStart, feedStdin, orHalfGiven, orUnsure, type Started } from "./exec-start.ts";
 import { followed } from "./follow.ts";
 import type { ExecSnapshot, ExecView, Guest, GuestExec } from "./guest/types.ts";
 import { newExecId } from "./ids.ts";
@@ -194,11 +194,7 @@ export class Execs {
     const { store } = this.#core;
     const id = record.sandbox_id;
     const { facts, exec } = snapshot;
-    if (facts) {
-      await ingest(this.#core, id, facts, guest).catch((error: unknown) => {
-        throw orUntold(id, exec, error);
-      });
-    }
+    if (facts) await ingest(this.#core, id, facts, guest).catch(orLater);
     // One page tells of the exec, but after a time in which nothing could be journaled.
     if (facts && exec.status !== "running" && isCut(facts))
       await drainFacts(this.#core, id, guest, signal).catch(orLater);

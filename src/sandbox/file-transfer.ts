@@ -129,18 +129,21 @@ export class Transfers {
     { files, bytes, refused, refused_omitted = 0 }: FileTransferResult,
     call: Call,
   ): Promise<void> {
-    await this.#core.store.write((tx) => {
-      const record = tx.sandbox(sandbox_id);
-      // The terminal event is the last one of a sandbox.
-      if (!record || isTerminal(record.state)) return;
-      tx.putSandbox({ ...record, last_used_at: new Date().toISOString() });
-      tx.emit(sandbox_id, {
-        type: "file.transferred",
-        data: { direction, host_path, path, files, bytes, refused: refused.length + refused_omitted },
-        actor: agent(call),
-        ...trace(call),
-      });
-    });
+    await this.#core.store.write(
+      (tx) => {
+        const record = tx.sandbox(sandbox_id);
+        // The terminal event is the last one of a sandbox.
+        if (!record || isTerminal(record.state)) return;
+        tx.putSandbox({ ...record, last_used_at: new Date().toISOString() });
+        tx.emit(sandbox_id, {
+          type: "file.transferred",
+          data: { direction, host_path, path, files, bytes, refused: refused.length + refused_omitted },
+          actor: agent(call),
+          ...trace(call),
+        });
+      },
+      { necessary: true },
+    );
   }
 }
 

@@ -58,9 +58,12 @@ export async function drainFacts(core: Core, sandboxId: string, guest: Guest, si
   }
 }
 
-/** For answers that say by themselves how the execs are: facts that are slow to come are journaled by the keeper. */
+/**
+ * For answers that say by themselves how the execs are: facts that are slow to come, or find the disk full, stay with the guest until
+ * the keeper journals them.
+ */
 export function orLater(error: unknown): void {
-  if (!hasCode(error, "TIMEOUT")) throw error;
+  if (!hasCode(error, "TIMEOUT", "LIMIT_EXCEEDED")) throw error;
 }
 
 /** Whether the guest had more than this page. */

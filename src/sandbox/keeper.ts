@@ -238,11 +238,14 @@ export class Keeper implements AsyncDisposable {
     const stuck = record.ending !== undefined && Math.abs(now.wallMs - Date.parse(record.ending.at)) > overdueMs;
     if (!overdue && !stuck) return;
     try {
-      await store.write((tx) => {
-        const current = tx.sandbox(record.sandbox_id);
-        if (current && !current.ending)
-          tx.putSandbox({ ...current, ending: { reason: "ttl", at: new Date().toISOString() } });
-      });
+      await store.write(
+        (tx) => {
+          const current = tx.sandbox(record.sandbox_id);
+          if (current && !current.ending)
+            tx.putSandbox({ ...current, ending: { reason: "ttl", at: new Date().toISOString() } });
+        },
+        { necessary: true },
+      );
       await backend.kill(record.sandbox_id, signal);
       await settleIfGone(this.#core, record.sandbox_id);
       logger.warn({ sandbox_id: record.sandbox_id }, "ended an overdue sandbox through the engine");

@@ -92,23 +92,26 @@ export function withoutReservation({ growing_to_mb: _, ...record }: SandboxRecor
 export async function settleLimits(core: Core, sandboxId: string): Promise<void> {
   const limits = (await core.backend.status(sandboxId))?.limits;
   if (!limits) return;
-  await core.store.write((tx) => {
-    const current = tx.sandbox(sandboxId);
-    if (current?.growing_to_mb === undefined || isTerminal(current.state)) return;
-    const { cpus, pids, memory_limit_mb } = limits;
-    const resources = {
-      ...current.resources,
-      ...(cpus !== undefined && { cpus }),
-      ...(pids !== undefined && { pids }),
-      memory_mb: memory_limit_mb - memoryBudgetMb({ ...current.resources, memory_mb: 0 }),
-    };
-    const same = JSON.stringify(resources) === JSON.stringify(current.resources);
-    tx.putSandbox(withoutReservation(same ? current : { ...current, resources }));
-    if (same) return;
-    tx.emit(sandboxId, {
-      type: "lifecycle.updated",
-      data: { changed: { resources: { old: current.resources, new: resources } } },
-      actor: { kind: "system" },
-    });
-  });
+  await core.store.write(
+    (tx) => {
+      const current = tx.sandbox(sandboxId);
+      if (current?.growing_to_mb === undefined || isTerminal(current.state)) return;
+      const { cpus, pids, memory_limit_mb } = limits;
+      const resources = {
+        ...current.resources,
+        ...(cpus !== undefined && { cpus }),
+        ...(pids !== undefined && { pids }),
+        memory_mb: memory_limit_mb - memoryBudgetMb({ ...current.resources, memory_mb: 0 }),
+      };
+      const same = JSON.stringify(resources) === JSON.stringify(current.resources);
+      tx.putSandbox(withoutReservation(same ? current : { ...current, resources }));
+      if (same) return;
+      tx.emit(sandboxId, {
+        type: "lifecycle.updated",
+        data: { changed: { resources: { old: current.resources, new: resources } } },
+        actor: { kind: "system" },
+      });
+    },
+    { necessary: true },
+  );
 }

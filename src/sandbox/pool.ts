@@ -110,11 +110,14 @@ export function confirmClaim(core: Core, record: SandboxRecord, signal: AbortSig
 
 /** Removes a member and what the engine has of it; never one that became a sandbox meanwhile. */
 export async function discardMember(core: Core, sandboxId: string): Promise<void> {
-  const unused = await core.store.write((tx) => {
-    if (tx.sandbox(sandboxId)) return false;
-    if (tx.poolMember(sandboxId)) tx.removePoolMember(sandboxId);
-    return true;
-  });
+  const unused = await core.store.write(
+    (tx) => {
+      if (tx.sandbox(sandboxId)) return false;
+      if (tx.poolMember(sandboxId)) tx.removePoolMember(sandboxId);
+      return true;
+    },
+    { necessary: true },
+  );
   if (!unused) return;
   await core.connections.drop(sandboxId);
   await core.backend.remove(sandboxId, deadline(removeMs));

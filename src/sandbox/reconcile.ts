@@ -42,7 +42,7 @@ const live = (record: SandboxRecord | undefined): boolean => record !== undefine
  */
 async function unowned(store: Store, ids: string[]): Promise<string[]> {
   if (ids.length === 0) return ids;
-  return store.write((tx) => ids.filter((id) => !live(tx.sandbox(id)) && !tx.poolMember(id)));
+  return store.write((tx) => ids.filter((id) => !live(tx.sandbox(id)) && !tx.poolMember(id)), { necessary: true });
 }
 
 async function bringInStep(core: Core, record: SandboxRecord, status: BackendStatus | undefined): Promise<void> {
@@ -106,11 +106,14 @@ const leftIncomplete: Failure = {
 
 async function fail(core: Core, record: SandboxRecord, why: Failure): Promise<void> {
   await core.connections.drop(record.sandbox_id);
-  await core.store.write((tx) => {
-    const current = tx.sandbox(record.sandbox_id);
-    // One whose end was asked for is told as destroyed, below.
-    if (current?.state === "creating" && !current.ending) failSandbox(tx, current, "create", why);
-  });
+  await core.store.write(
+    (tx) => {
+      const current = tx.sandbox(record.sandbox_id);
+      // One whose end was asked for is told as destroyed, below.
+      if (current?.state === "creating" && !current.ending) failSandbox(tx, current, "create", why);
+    },
+    { necessary: true },
+  );
   await core.backend.remove(record.sandbox_id);
   if (core.store.sandbox(record.sandbox_id)?.ending) await settleDeath(core, record.sandbox_id, undefined);
 }

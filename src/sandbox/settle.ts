@@ -30,10 +30,13 @@ async function settle(core: Core, sandboxId: string, status: BackendStatus | und
   if (record && !isTerminal(record.state)) {
     const words = status ? await lastWords(core, sandboxId) : [];
     const facts = parseFlightRecorder(words);
-    const told = await core.store.write((tx) => {
-      applyFacts(core, tx, sandboxId, facts);
-      return endSandbox(tx, sandboxId, status, core.lastUsed.get(sandboxId));
-    });
+    const told = await core.store.write(
+      (tx) => {
+        applyFacts(core, tx, sandboxId, facts);
+        return endSandbox(tx, sandboxId, status, core.lastUsed.get(sandboxId));
+      },
+      { necessary: true },
+    );
     core.lastUsed.delete(sandboxId);
     if (told) core.logger.info({ sandbox_id: sandboxId, ...told }, "sandbox ended");
   }

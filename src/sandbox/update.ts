@@ -148,21 +148,24 @@ async function journal(
 ): Promise<void> {
   const { ttl_s, idle_s, paused } = request;
   const asked = { actor: agent(call), ...trace(call) };
-  await core.store.write((tx) => {
-    // With the cursor moved past them, nobody takes an older pause for news.
-    applyFacts(core, tx, id, facts);
-    const before = tx.sandbox(id);
-    if (!before || isTerminal(before.state)) return;
-    const after = updated(keepReservation ? before : withoutReservation(before), request);
-    const changed = changes(before, after, { ttl: ttl_s !== undefined, idle: idle_s !== undefined });
-    const told = Object.keys(changed).length > 0;
-    if (told || before.growing_to_mb !== after.growing_to_mb) tx.putSandbox(after);
-    if (told) {
-      tx.emit(id, { type: "lifecycle.updated", data: { changed }, ...asked });
-    }
-    const now = tx.sandbox(id);
-    if (now && paused !== undefined && (now.state === "paused") !== paused) changePaused(tx, now, paused, asked);
-  });
+  await core.store.write(
+    (tx) => {
+      // With the cursor moved past them, nobody takes an older pause for news.
+      applyFacts(core, tx, id, facts);
+      const before = tx.sandbox(id);
+      if (!before || isTerminal(before.state)) return;
+      const after = updated(keepReservation ? before : withoutReservation(before), request);
+      const changed = changes(before, after, { ttl: ttl_s !== undefined, idle: idle_s !== undefined });
+      const told = Object.keys(changed).length > 0;
+      if (told || before.growing_to_mb !== after.growing_to_mb) tx.putSandbox(after);
+      if (told) {
+        tx.emit(id, { type: "lifecycle.updated", data: { changed }, ...asked });
+      }
+      const now = tx.sandbox(id);
+      if (now && paused !== undefined && (now.state === "paused") !== paused) changePaused(tx, now, paused, asked);
+    },
+    { necessary: true },
+  );
 }
 
 function updated(before: SandboxRecord, request: UpdateRequest): SandboxRecord {

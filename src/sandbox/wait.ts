@@ -40,16 +40,14 @@ export async function pause(ms: number, signal: AbortSignal): Promise<void> {
   await delay(ms, undefined, { signal, ref: false }).catch(() => {});
 }
 
-/**
- * Work that must come to pass, though the store may take nothing now because its disk is full: done again until it succeeds, or fails
- * with ABORTED, as everything does once the store is closed. Keeps no process running, and never rejects.
- */
+/** Work that must come to pass, though the store takes nothing now: done again as long as that is so. Keeps no process running, and never rejects. */
 export async function untilDone(work: () => Promise<unknown>): Promise<void> {
   for (;;) {
     await delay(againMs, undefined, { ref: false });
     const over = await work().then(
       () => true,
-      (error: unknown) => hasCode(error, "ABORTED"),
+      // A full disk, or a process that holds the store.
+      (error: unknown) => !hasCode(error, "LIMIT_EXCEEDED", "TIMEOUT"),
     );
     if (over) return;
   }

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { readFileSync, statfsSync } from "node:fs";
+import { readFileSync, statfsSync, writeFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import type { JournalEntry } from "../../src/sandbox/events.ts";
@@ -254,12 +254,24 @@ describe("the bell", () => {
 const namespaces = process.getuid?.() === 0 ? "-m" : "-Urm";
 
 describe("a full disk", () => {
-  it("refuses what does not fit, says which disk, and goes on once there is space", async () => {
+  /** A process whose data dir is a disk of its own. */
+  async function onDisk(megabytes: number) {
     const { status, stderr } = spawnSync("unshare", [namespaces, "true"], { encoding: "utf8" });
     expect(status, `this test mounts a tmpfs: run it as root with CAP_SYS_ADMIN (${stderr})`).toBe(0);
     const dataDir = await newDataDir();
-    const script = 'mount -t tmpfs -o size=16m,mode=700 tmpfs "$1"; shift; exec "$@"';
+    const script = `mount -t tmpfs -o size=${megabytes}m,mode=700 tmpfs "$1"; shift; exec "$@"`;
     const child = await StoreProcess.start({ dataDir }, ["unshare", namespaces, "sh", "-c", script, "sh", dataDir]);
+    // As it is from inside.
+    const inside = `/proc/${child.child.pid}/root${dataDir}`;
+    const freeMb = () => {
+      const { bavail, bsize } = statfsSync(inside);
+      return (bavail * bsize) / 2 ** 20;
+    };
+    return { child, dataDir, inside, freeMb };
+  }
+
+  it("refuses what does not fit, says which disk, and goes on once there is space", async () => {
+    const { child, dataDir, freeMb } = await onDisk(16);
     await child.ask("put", { record: sandboxRecord("sb_a") });
     const emit = (command: string) => child.ask("emit", { sandbox: "sb_a", exec: "ex_1", command });
     let kept = 0;
@@ -276,13 +288,35 @@ describe("a full disk", () => {
       retryable: true,
     });
     expect(kept).toBeGreaterThan(10);
-    // lmdb itself never meets the end of it.
-    const { bavail, bsize } = statfsSync(`/proc/${child.child.pid}/root${dataDir}`);
-    expect(bavail * bsize).toBeGreaterThan(3 * 2 ** 20);
+    expect(freeMb()).toBeGreaterThan(3);
     expect(await child.ask("newest")).toBe(kept);
     await child.ask("grow_disk", { dataDir, size: "32m" });
     expect(await emit("x".repeat(50_000))).toBe(kept + 1);
     expect(await child.ask("flushed")).toBe(true);
     expect(await child.ask("dispose")).toBe(true);
+  });
+
+  it("is never met by lmdb itself, however much is asked for at once", async () => {
+    const { child, freeMb } = await onDisk(12);
+    await child.ask("put", { record: sandboxRecord("sb_a") });
+    const burst = await child.ask("burst", { sandbox: "sb_a", plans: 50, events: 256 });
+    expect(burst).toEqual({ kept: expect.any(Number), refused: expect.any(Number) });
+    expect(burst).not.toMatchObject({ kept: 0 });
+    expect(burst).not.toMatchObject({ refused: 0 });
+    expect(freeMb()).toBeGreaterThan(1);
+  });
+
+  it("takes what is necessary to the last byte", async () => {
+    const { child, inside, freeMb } = await onDisk(16);
+    await child.ask("put", { record: sandboxRecord("sb_a") });
+    for (let n = 0; n < 20; n++) await child.ask("emit", { sandbox: "sb_a", exec: "ex_1", command: "x" });
+    expect(() => writeFileSync(`${inside}/filler`, Buffer.alloc(16 * 2 ** 20))).toThrow(/ENOSPC/);
+    expect(freeMb()).toBe(0);
+    expect(await child.ask("emit", { sandbox: "sb_a", exec: "ex_2", command: "x" })).toMatchObject({
+      code: "LIMIT_EXCEEDED",
+    });
+    const end = { sandbox: "sb_a", exec: "ex_2", command: "x", necessary: true };
+    expect(await child.ask("emit", end)).toBe(21);
+    expect(await child.ask("hold", { role: "keeper", staleMs: 1_000 })).toBe(true);
   });
 });

@@ -307,6 +307,7 @@ describe("bad days", () => {
   it("a full disk under the data dir: calls that would lose something are refused, the rest works, and later all of it is told", async () => {
     const server = await start({ prefix: onSmallDisk(dataDir, 16) });
     const id = await create(server);
+    const other = await create(server);
     // The server's own view: the disk is mounted for it alone.
     const filler = `/proc/${server.pid}/root${dataDir}/filler`;
     expect(() => writeFileSync(filler, Buffer.alloc(16 * 2 ** 20))).toThrow(/ENOSPC/);
@@ -327,6 +328,8 @@ describe("bad days", () => {
     expect(await server.ok("sandbox_get", sandbox)).toMatchObject({ state: "running" });
     expect(await server.ok("sandbox_stats", sandbox)).toHaveProperty("memory");
     expect(await server.ok("file_list", sandbox)).toMatchObject({ entries: [] });
+    // It may be what fills the disk.
+    expect(await server.ok("sandbox_destroy", { sandbox_id: other })).toMatchObject({ destroyed: true });
     rmSync(filler);
     await server.ok("exec_run", { ...sandbox, command: "echo room" });
     await server.ok("sandbox_destroy", sandbox);

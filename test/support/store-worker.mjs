@@ -19,8 +19,16 @@ const plain = (error) => ({ code: error.code, message: error.message, next: erro
 const ops = {
   open: () => ({ installId: store.installId, processId: store.processId }),
   put: ({ record }) => store.write((tx) => tx.putSandbox(record)).then(() => true, plain),
-  emit: ({ sandbox, exec, command }) =>
-    store.write((tx) => tx.emit(sandbox, started(exec, command)).cursor).catch(plain),
+  emit: ({ sandbox, exec, command, necessary = false }) =>
+    store.write((tx) => tx.emit(sandbox, started(exec, command)).cursor, { necessary }).catch(plain),
+  burst: async ({ sandbox, plans, events }) => {
+    const plan = (tx) => {
+      for (let i = 0; i < events; i++) tx.emit(sandbox, started(`ex_${i}`, "x".repeat(200)));
+    };
+    const results = await Promise.allSettled(Array.from({ length: plans }, () => store.write(plan)));
+    const kept = results.filter(({ status }) => status === "fulfilled").length;
+    return { kept, refused: plans - kept };
+  },
   hold: ({ role, staleMs }) => store.roles.hold(role, staleMs),
   newest: () => store.journal.newest(),
   flushed: () => store.flushed().then(() => true),

@@ -23,6 +23,10 @@ const options = {
   eventTurnBatching: false,
 } as const;
 
+/** Pages that a plan touches in all, and what its text comes to in pages: about. */
+const bytesOfPlan = 16 * 1024;
+const bytesOfText = 2;
+
 type Root = RootDatabase<string, string>;
 
 /** The LMDB environment: transactions that keep all or nothing, and what may be asked of it when. */
@@ -35,6 +39,8 @@ export class Database {
   readonly #running = new Set<Promise<unknown>>();
   /** Tables the plan that runs has written to. */
   readonly #written = new Set<Kept>();
+  /** What the commit under way takes, about. */
+  readonly #group = { commit: 0, bytes: 0 };
   #writing = false;
   #closed = false;
 
@@ -63,7 +69,6 @@ export class Database {
       try {
         return this.#root.transactionSync(() => {
           this.#order.check();
-          requireRoom(this.#dataDir);
           return open();
         });
       } catch (error) {
@@ -83,10 +88,11 @@ export class Database {
   /**
    * Runs `plan` inside the write lock of all processes and resolves once it is committed. Calls in flight together share a
    * commit; each is a child transaction of its own, so one that throws takes back what it wrote and nothing else.
+   * @param needsRoom refuses the plan while the disk is full. @default false: lmdb mostly has free pages of its own
    */
-  async transact<T>(plan: () => T): Promise<T> {
+  async transact<T>(plan: () => T, { needsRoom = false } = {}): Promise<T> {
     this.assertOpen();
-    const running = inOrder(() => this.#transact(plan));
+    const running = inOrder(() => this.#transact(plan, needsRoom));
     this.#running.add(running);
     try {
       return await running;
@@ -95,7 +101,7 @@ export class Database {
     }
   }
 
-  async #transact<T>(plan: () => T): Promise<T> {
+  async #transact<T>(plan: () => T, needsRoom: boolean): Promise<T> {
     let phase: "waiting" | "started" | "abandoned" = "waiting";
     let thrown: { error: unknown } | undefined;
     const committed = this.#root.childTransaction(() => {
@@ -104,7 +110,8 @@ export class Database {
       this.#writing = true;
       try {
         this.#order.check();
-        requireRoom(this.#dataDir);
+        this.#join();
+        if (needsRoom) requireRoom(this.#dataDir, this.#group.bytes);
         const result = plan();
         for (const table of this.#written) table.flush();
         return { result };
@@ -175,6 +182,18 @@ export class Database {
 
   assertOpen(): void {
     if (this.#closed) throw new SandboxError("ABORTED", "The store is closed.", { next: "Start the server again." });
+  }
+
+  /** One plan more in the commit under way. */
+  #join(): void {
+    const commit = this.#root.getWriteTxnId();
+    if (this.#group.commit !== commit) Object.assign(this.#group, { commit, bytes: 0 });
+    this.#group.bytes += bytesOfPlan;
+  }
+
+  /** A table tells of all it writes. */
+  wrote(text: string): void {
+    this.#group.bytes += bytesOfText * text.length;
   }
 
   /** A table tells of the first thing it keeps back for the end of the plan. */

@@ -86,13 +86,14 @@ export class LmdbStore extends RecordReads implements Store {
     });
   }
 
-  async write<T>(plan: (tx: Tx) => T): Promise<T> {
-    const { result, appended } = await this.#database.transact(() => {
+  async write<T>(plan: (tx: Tx) => T, { necessary = false } = {}): Promise<T> {
+    const planned = () => {
       const tx = new PlanTx(this.#records, this.#numbering);
       const result = plan(tx);
       if (result instanceof Promise) throw new SandboxError("INTERNAL", "A plan of the store must be synchronous.");
       return { result, appended: tx.appended };
-    });
+    };
+    const { result, appended } = await this.#database.transact(planned, { needsRoom: !necessary });
     if (appended > 0) {
       this.#doorbell.ring();
       this.#trim();
@@ -155,7 +156,7 @@ export class LmdbStore extends RecordReads implements Store {
   /** Repeats a step, each in a transaction of its own, as long as it returns true. */
   async #repeat(step: () => boolean): Promise<void> {
     const newest = this.journal.newest();
-    while (await this.#database.transact(step));
+    while (await this.#database.transact(step, { needsRoom: true }));
     if (this.journal.newest() !== newest) this.#doorbell.ring();
   }
 

@@ -23,6 +23,7 @@ interface Environment {
   assertOpen(): void;
   assertWriting(): void;
   written(table: Kept): void;
+  wrote(text: string): void;
 }
 
 /**
@@ -87,9 +88,7 @@ export class Table<V> implements Kept {
   /** Writes at once what nothing in the plan will write again. Returns the stored size in bytes. */
   append(key: string, value: V): number {
     this.#environment.assertWriting();
-    const text = JSON.stringify(value);
-    this.#db.putSync(key, text);
-    return Buffer.byteLength(text);
+    return Buffer.byteLength(this.#put(key, value));
   }
 
   /** All at once rather than as an iterator: an iterator left half-way would pin a snapshot. */
@@ -115,9 +114,16 @@ export class Table<V> implements Kept {
   flush(): void {
     for (const [key, value] of this.#pending) {
       if (value === undefined) this.#db.removeSync(key);
-      else this.#db.putSync(key, JSON.stringify(value));
+      else this.#put(key, value);
     }
     this.#pending.clear();
+  }
+
+  #put(key: string, value: V): string {
+    const text = JSON.stringify(value);
+    this.#environment.wrote(text);
+    this.#db.putSync(key, text);
+    return text;
   }
 
   /** The plan failed: what it wrote is as if it never was. */

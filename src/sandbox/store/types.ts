@@ -194,9 +194,10 @@ export interface Store extends AsyncDisposable {
 
   /**
    * One write transaction; `plan` is synchronous, sees a consistent store and either all it wrote commits or, when it throws,
-   * nothing. Resolves once committed (visible to every process; survives SIGKILL of any).
+   * nothing. Resolves once committed (visible to every process; survives SIGKILL of any). Throws LIMIT_EXCEEDED while the disk is full.
+   * @param options.necessary ends or undoes something, or tells what cannot be undone: tried on a full disk as well. @default false
    */
-  write<T>(plan: (tx: Tx) => T): Promise<T>;
+  write<T>(plan: (tx: Tx) => T, options?: { necessary?: boolean }): Promise<T>;
   /** Resolves once everything committed so far survives a power cut. */
   flushed(): Promise<void>;
   /** Throws LIMIT_EXCEEDED while its disk is full: for what is done first and told afterwards. */

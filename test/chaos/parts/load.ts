@@ -155,13 +155,14 @@ async function killSomething(work: Load, session: Session, sandbox: string): Pro
 }
 
 async function call(
-  { promised, known }: Load,
+  { promised, known, fates }: Load,
   session: Session,
   sandbox: string,
   tool: string,
   args: Record<string, unknown>,
 ): Promise<Answer | undefined> {
   if (tool === "sandbox_destroy") promised.askedToEnd.add(sandbox);
+  const turns = fates.diskTurns;
   const answer = await session.call(tool, args);
   if (answer === undefined) return undefined;
   const { data, error } = answer;
@@ -174,6 +175,8 @@ async function call(
   if (typeof exec_id !== "string") return answer;
   const { runningAt, endedBy } = promised.execs.get(exec_id) ?? {};
   const cursor = Number(event_cursor);
+  // What ends while nothing can be journaled is answered all the same, and told later.
+  const toldLater = fates.diskTurns !== turns || turns % 2 === 1;
   promised.execs.set(exec_id, {
     sandbox,
     ...(runningAt !== undefined && { runningAt }),
@@ -181,7 +184,7 @@ async function call(
     // Of several answers the one that says most.
     ...(status === "running"
       ? { runningAt: Math.max(runningAt ?? cursor, cursor) }
-      : { endedBy: Math.min(endedBy ?? cursor, cursor) }),
+      : !toldLater && { endedBy: Math.min(endedBy ?? cursor, cursor) }),
   });
   return answer;
 }

@@ -24,9 +24,11 @@ export interface Fates {
   engineAway: Set<string>;
   /** How often the engine went away or came back: odd while it is away. */
   engineTurns: number;
+  /** How often the disk of the data dir became full or got room: odd while it is full. */
+  diskTurns: number;
 }
 
-export const nothingBefell = (): Fates => ({ killed: new Set(), engineAway: new Set(), engineTurns: 0 });
+export const nothingBefell = (): Fates => ({ killed: new Set(), engineAway: new Set(), engineTurns: 0, diskTurns: 0 });
 
 /** Something that goes wrong, and is mended after a while. */
 interface Mishap {
@@ -55,12 +57,18 @@ const kinds: readonly Kind[] = [
     name: "relaying server suspended past its role and the duplicate window",
     ...suspend(sessions.relaying() ?? chance.one(sessions.all), chance),
   }),
-  ({ sessions }, chance) => ({
+  ({ sessions, fates }, chance) => ({
     name: "disk of the data dir full",
     part: "disk",
     holdMs: chance.between(300, 4_000),
-    strike: () => sessions.fillDisk(),
-    mend: () => sessions.freeDisk(),
+    strike() {
+      fates.diskTurns += 1;
+      return sessions.fillDisk();
+    },
+    mend() {
+      sessions.freeDisk();
+      fates.diskTurns += 1;
+    },
   }),
   ({ sessions }, chance) => {
     const session = chance.one(sessions.all);

@@ -1,6 +1,7 @@
 import { expect, it, vi } from "vitest";
 import { SandboxError } from "../../../src/errors.ts";
 import type { ExecSnapshot, ExecView, Guest } from "../../../src/sandbox/guest/types.ts";
+import { newExecId } from "../../../src/sandbox/ids.ts";
 import { drainFacts } from "../../../src/sandbox/ingest.ts";
 import type { ExecResult } from "../../../src/sandbox/views.ts";
 import { deadline } from "../../../src/sandbox/wait.ts";
@@ -243,21 +244,32 @@ it("says one time of its start, whoever asks", async () => {
   expect([execs[0]?.exec_id, execs[0]?.started_at, told?.time]).toEqual([exec_id, started_at, started_at]);
 });
 
-it("a command that ran while the disk became full is not told to be run again, and its result is there later", async () => {
-  const process = await new World().process();
-  const id = await process.create();
-  const full = new SandboxError("LIMIT_EXCEEDED", "The disk is full.", { retryable: true });
-  vi.spyOn(process.store, "write").mockRejectedValueOnce(full);
-  const error: SandboxError = await process.exec(id, "echo once").then(
-    () => expect.unreachable(),
-    (thrown) => thrown,
-  );
-  expect(error).toMatchObject({ code: "LIMIT_EXCEEDED", retryable: false });
-  expect(error.message).toBe("The disk is full. The command has run, and that could not be noted yet.");
-  const [, exec_id = ""] = /"exec_id":"(ex_\w+)"/.exec(error.next) ?? [];
-  expect((await process.service.execOutput(id, exec_id, {}, call)).stdout).toBe("once\n");
-  expect(told(process.store, id, "exec.completed")).toHaveLength(1);
-});
+it.each(["its facts", "the facts behind the first page"])(
+  "a command that ran while the disk became full for %s is answered, and told once there is room",
+  async (which) => {
+    const process = await new World().process();
+    const id = await process.create();
+    const guest = await process.core.connections.guest(id);
+    if (which === "the facts behind the first page")
+      for (let n = 0; n < 200; n++)
+        await guest.startExec(newExecId(process.store.installId, n), { command: "true" }, { wait_ms: 10_000 });
+    const write = process.store.write.bind(process.store);
+    let writes = which === "its facts" ? 0 : 1;
+    vi.spyOn(process.store, "write").mockImplementation(async (...args) => {
+      if (--writes < 0) throw new SandboxError("LIMIT_EXCEEDED", "The disk is full.");
+      return write(...args);
+    });
+    const { stdout, exec_id } = await process.exec(id, "echo once");
+    expect(stdout).toBe("once\n");
+    expect(process.store.exec(id, exec_id)?.completed).toBeUndefined();
+    // What was running is read and ended all the same.
+    expect((await process.service.execOutput(id, exec_id, {}, call)).stdout).toBe("once\n");
+    expect((await process.service.execKill(id, exec_id, {}, call)).exit_code).toBe(0);
+    vi.restoreAllMocks();
+    await drainFacts(process.core, id, guest, call.signal);
+    expect(process.store.exec(id, exec_id)?.completed).toMatchObject({ exit_code: 0 });
+  },
+);
 
 it("a command is not started while the disk is full", async () => {
   const process = await new World().process();
