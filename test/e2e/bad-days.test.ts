@@ -316,7 +316,6 @@ describe("bad days", () => {
       exec_run: { ...sandbox, command: "touch ran" },
       file_write: { ...sandbox, files: [{ path: "written", content: "x" }] },
       file_manage: { ...sandbox, op: "mkdir", path: "made" },
-      sandbox_update: { ...sandbox, ttl_s: 100 },
       sandbox_create: {},
     };
     for (const [tool, args] of Object.entries(refused)) {
@@ -328,7 +327,8 @@ describe("bad days", () => {
     expect(await server.ok("sandbox_get", sandbox)).toMatchObject({ state: "running" });
     expect(await server.ok("sandbox_stats", sandbox)).toHaveProperty("memory");
     expect(await server.ok("file_list", sandbox)).toMatchObject({ entries: [] });
-    // It may be what fills the disk.
+    // What fills the disk may be stopped and ended.
+    expect(await server.ok("sandbox_update", { sandbox_id: other, paused: true })).toMatchObject({ state: "paused" });
     expect(await server.ok("sandbox_destroy", { sandbox_id: other })).toMatchObject({ destroyed: true });
     rmSync(filler);
     await server.ok("exec_run", { ...sandbox, command: "echo room" });
