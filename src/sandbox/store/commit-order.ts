@@ -31,12 +31,13 @@ export class CommitOrder {
   /**
    * For the beginning of each write transaction: its process is the only one that commits, so here the number can be put
    * right.
+   * @returns the last page that the newest commit uses
    * @throws TurnedBack when it had to be
    */
-  check(): void {
+  check(): number {
     const base = this.#root.getWriteTxnId() - 1;
-    const newest = this.#root.env.info().lastTxnId;
-    if (base >= newest) return;
+    const { lastTxnId: newest, lastPageNumber } = this.#root.env.info();
+    if (base >= newest) return lastPageNumber;
     this.#setNewest(newest);
     throw new TurnedBack(`The transaction began after commit ${base}; the newest is ${newest}.`);
   }
@@ -56,7 +57,7 @@ export class CommitOrder {
 }
 
 interface Informed {
-  env: { info(): { lastTxnId: number } };
+  env: { info(): { lastTxnId: number; lastPageNumber: number } };
 }
 
 /** `env` is in lmdb's code and missing in its types. */

@@ -3,6 +3,7 @@ import { SandboxError } from "../../errors.ts";
 import { CommitOrder, TurnedBack } from "./commit-order.ts";
 import { requireRoom } from "./disk.ts";
 import { storeFailure } from "./failures.ts";
+import { Reserve } from "./reserve.ts";
 import { type Kept, Table } from "./table.ts";
 
 /** How long closing waits for what is under way. */
@@ -33,6 +34,7 @@ type Root = RootDatabase<string, string>;
 export class Database {
   readonly #root: Root;
   readonly #order: CommitOrder;
+  readonly #reserve: Reserve;
   readonly #dataDir: string;
   /** How long a write waits for the lock that another process holds. LMDB frees it when that process dies. */
   readonly #lockWaitMs: number;
@@ -44,9 +46,10 @@ export class Database {
   #writing = false;
   #closed = false;
 
-  private constructor(root: Root, order: CommitOrder, dataDir: string, lockWaitMs: number) {
+  private constructor(root: Root, order: CommitOrder, reserve: Reserve, dataDir: string, lockWaitMs: number) {
     this.#root = root;
     this.#order = order;
+    this.#reserve = reserve;
     this.#dataDir = dataDir;
     this.#lockWaitMs = lockWaitMs;
   }
@@ -56,7 +59,7 @@ export class Database {
     try {
       const { open } = await import("lmdb");
       const root = open<string, string>({ path, ...options });
-      return new Database(root, new CommitOrder(root, path), dataDir, lockWaitMs);
+      return new Database(root, new CommitOrder(root, path), new Reserve(root, path), dataDir, lockWaitMs);
     } catch (error) {
       throw await storeFailure(dataDir, error);
     }
@@ -88,7 +91,7 @@ export class Database {
   /**
    * Runs `plan` inside the write lock of all processes and resolves once it is committed. Calls in flight together share a
    * commit; each is a child transaction of its own, so one that throws takes back what it wrote and nothing else.
-   * @param needsRoom refuses the plan while the disk is full. @default false: lmdb mostly has free pages of its own
+   * @param needsRoom refuses the plan while the disk is full. @default false: then it has the reserve
    */
   async transact<T>(plan: () => T, { needsRoom = false } = {}): Promise<T> {
     this.assertOpen();
@@ -109,9 +112,12 @@ export class Database {
       phase = "started";
       this.#writing = true;
       try {
-        this.#order.check();
+        const lastPage = this.#order.check();
         this.#join();
-        if (needsRoom) requireRoom(this.#dataDir, this.#group.bytes);
+        if (needsRoom) {
+          requireRoom(this.#dataDir, this.#group.bytes);
+          this.#reserve.keep(lastPage);
+        }
         const result = plan();
         for (const table of this.#written) table.flush();
         return { result };
