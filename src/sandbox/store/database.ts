@@ -216,6 +216,7 @@ export class Database {
     if (this.#closed) return;
     this.#closed = true;
     await Promise.allSettled(this.#running);
+    this.#reserve.close();
     // A lock that another process holds must not keep this one from ending.
     const patience = new Promise<void>((resolve) => setTimeout(resolve, closeWaitMs).unref());
     await Promise.race([this.#root.close(), patience]);

@@ -1,4 +1,4 @@
-import { fstatSync, openSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, writeSync } from "node:fs";
 import path from "node:path";
 import type { RootDatabase } from "lmdb";
 import { SandboxError } from "../../errors.ts";
@@ -35,6 +35,11 @@ export class Reserve {
     } catch {
       // The disk became full: what there is of it is enough for now, and the next transaction tries again.
     }
+  }
+
+  close(): void {
+    if (this.#file !== undefined) closeSync(this.#file);
+    this.#file = undefined;
   }
 }
 
