@@ -51,6 +51,8 @@ export class Creator {
     const core = this.#core;
     const begun = performance.now();
     const admitted = await this.#admitted(request, call);
+    // No warm sandbox is spent on what cannot be noted.
+    core.store.requireRoom();
     const engine = await core.backend.engine(call.signal);
     const hash = requestHash(admitted, request, core.store.installId);
     const spec = fitEngine(admitted, engine);
