@@ -1,6 +1,6 @@
 import type { JetStreamManager, StoredMsg } from "@nats-io/jetstream";
 import { z } from "zod";
-import { type JournaledType, journaledEvents } from "../sandbox/events.ts";
+import { type JournaledType, journaledEvents, terminalTypes } from "../sandbox/events.ts";
 import type { Journal } from "../sandbox/store/types.ts";
 import type { NatsSession } from "./connection.ts";
 import { streamName } from "./stream.ts";
@@ -11,7 +11,6 @@ const mostKnown = 10_000;
 /** How long a login that may not read the stream is believed to be one: rights change. */
 const blindMs = 30_000;
 const journaledTypes = Object.keys(journaledEvents) as JournaledType[]; // the keys of that very object
-const lastOfAll: ReadonlySet<JournaledType> = new Set(["lifecycle.destroyed", "lifecycle.failed"]);
 
 /** A journaled event, where it stands in the journal and in its sandbox. */
 export interface Told extends SubjectOf {
@@ -56,7 +55,7 @@ export class StreamHistory {
   /** The stream took it, as its message of this number. */
   took(event: Told, message: number): void {
     const key = sandboxSubject(event);
-    if (lastOfAll.has(event.type)) this.#known.delete(key);
+    if (terminalTypes.has(event.type)) this.#known.delete(key);
     else this.#known.get(key)?.lastOf?.set(event.type, message);
   }
 

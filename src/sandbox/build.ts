@@ -7,7 +7,7 @@ import type { Core } from "./core.ts";
 import type { Guest, GuestLease } from "./guest/types.ts";
 import { ImagePrograms } from "./image-programs.ts";
 import { requireUnending } from "./lifecycle.ts";
-import { failSandbox, settleDeath } from "./settle.ts";
+import { settleDeath, tellFailed } from "./settle.ts";
 import type { SandboxRecord } from "./store/types.ts";
 import { deadline, untilDone } from "./wait.ts";
 
@@ -118,15 +118,7 @@ export class Builder {
   async #fail(sandboxId: string, stage: string, error: SandboxError): Promise<void> {
     const { store, backend, connections, logger } = this.#core;
     await connections.drop(sandboxId);
-    const tell = () =>
-      store.write(
-        (tx) => {
-          const record = tx.sandbox(sandboxId);
-          // One whose end was asked for is told as destroyed, below.
-          if (record?.state === "creating" && !record.ending) failSandbox(tx, record, stage, error);
-        },
-        { necessary: true },
-      );
+    const tell = () => tellFailed(store, sandboxId, stage, error);
     await tell().catch((err: unknown) => {
       logger.error({ err, sandbox_id: sandboxId }, "could not journal a failed create yet");
       // As long as it is told to be created by a live process, nobody else ends it.

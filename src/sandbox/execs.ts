@@ -200,7 +200,7 @@ export class Execs {
       await drainFacts(this.#core, id, guest, signal).catch(orLater);
     const now = store.sandbox(id);
     return execResult(snapshot, view, {
-      eventCursor: String(this.#cursor(id, snapshot.exec, asked)),
+      eventCursor: String(this.#cursor(id, exec, asked)),
       memoryMb: record.resources.memory_mb,
       timeoutMs,
       ttlRemainingMs: now && leaseLeftMs(now),

@@ -5,7 +5,7 @@ import { markReady } from "./birth.ts";
 import type { Core } from "./core.ts";
 import { inOtherHands, isTerminal } from "./lifecycle.ts";
 import { settleLimits } from "./limits.ts";
-import { failSandbox, settleDeath } from "./settle.ts";
+import { settleDeath, tellFailed } from "./settle.ts";
 import type { SandboxRecord, Store } from "./store/types.ts";
 import { unlessUpdating } from "./turns.ts";
 import { deadline } from "./wait.ts";
@@ -106,14 +106,7 @@ const leftIncomplete: Failure = {
 
 async function fail(core: Core, record: SandboxRecord, why: Failure): Promise<void> {
   await core.connections.drop(record.sandbox_id);
-  await core.store.write(
-    (tx) => {
-      const current = tx.sandbox(record.sandbox_id);
-      // One whose end was asked for is told as destroyed, below.
-      if (current?.state === "creating" && !current.ending) failSandbox(tx, current, "create", why);
-    },
-    { necessary: true },
-  );
+  await tellFailed(core.store, record.sandbox_id, "create", why);
   await core.backend.remove(record.sandbox_id);
   if (core.store.sandbox(record.sandbox_id)?.ending) await settleDeath(core, record.sandbox_id, undefined);
 }

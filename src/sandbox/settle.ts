@@ -7,7 +7,7 @@ import { applyFacts, completeExec } from "./facts.ts";
 import { parseFlightRecorder } from "./guest/flight-recorder.ts";
 import { lostCompletion } from "./ingest.ts";
 import { diedOfMemory, earliest, endReason, exitSignal, guestExit, isTerminal } from "./lifecycle.ts";
-import type { SandboxRecord, Tx } from "./store/types.ts";
+import type { SandboxRecord, Store, Tx } from "./store/types.ts";
 import { deadline } from "./wait.ts";
 
 const partingMs = 500;
@@ -152,8 +152,24 @@ function ledTo(
   return oom_killed ? told?.oom : undefined;
 }
 
+/** Brings a sandbox that could not be made to its end. One whose end was asked for is told as destroyed by {@link settleDeath}. */
+export function tellFailed(
+  store: Store,
+  sandboxId: string,
+  stage: string,
+  error: Parameters<typeof failSandbox>[3],
+): Promise<void> {
+  return store.write(
+    (tx) => {
+      const record = tx.sandbox(sandboxId);
+      if (record?.state === "creating" && !record.ending) failSandbox(tx, record, stage, error);
+    },
+    { necessary: true },
+  );
+}
+
 /** The other terminal transition: a sandbox that never became ready. */
-export function failSandbox(
+function failSandbox(
   tx: Tx,
   record: SandboxRecord,
   stage: string,
